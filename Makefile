@@ -1,0 +1,50 @@
+# What each target does: `make help`. `make demo` needs python3 (3.11 or newer) and nothing else.
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --quiet
+
+.PHONY: help install demo test bench chaos requirements
+
+help:
+	@echo "make install       .venv with everything, from hashed requirements"
+	@echo "make demo          the article's grid search from start to end, with a progress bar"
+	@echo "make test          lint, types, import contracts, tests"
+	@echo "make bench         what is measured, not tested"
+	@echo "make chaos         the long tests that kill things"
+	@echo "make requirements  write requirements/*.txt anew (needs uv)"
+
+install: $(STAMP)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tunewell needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || \
+		{ echo "Could not make .venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into .venv (TensorFlow is large: this takes a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install
+	@$(PY) -m app.cli demo
+
+test: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	$(PY) -m pytest
+
+bench: install
+	$(PY) -m benchmarks
+
+chaos: install
+	$(PY) -m tests.chaos
+
+requirements:
+	$(COMPILE) --extra api --extra worker --extra local --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra api -c requirements/dev.txt -o requirements/api.txt
+	$(COMPILE) --extra worker -c requirements/dev.txt -o requirements/worker.txt
+	$(COMPILE) --extra worker --extra bench -c requirements/dev.txt -o requirements/bench.txt

@@ -1,0 +1,265 @@
+"""The `tunewell` command: a thin shell over the HTTP client and the one-machine launcher."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:  # imported where it is used, so that `tunewell --help` does not wait for it
+    from app.client import Client
+
+EXIT_CODES = "Exit codes: 0 done; 1 the job failed or was cancelled; 2 bad file, spec or usage; 3 service unreachable."
+FAILED, BAD_REQUEST, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=f"Hyperparameter tuning jobs: run the service, post a search, watch it, fetch the best.\n\n{EXIT_CODES}",
+)
+
+Url = Annotated[str, typer.Option(envvar="TUNEWELL_URL", help="Where the service is.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class State(StrEnum):
+    """The states that `list` can be narrowed to."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Sort(StrEnum):
+    """The orders that `trials` can be listed in."""
+
+    BEST_FIRST = "-validation_accuracy"
+    WORST_FIRST = "validation_accuracy"
+    NUMBER = "number"
+
+
+class Form(StrEnum):
+    """The formats that `results` come in."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.", show_default="one a core")] = None,
+) -> None:
+    """Run broker, API and workers here until Ctrl-C, and start again whichever of them dies."""
+    from app.local import run
+
+    raise typer.Exit(run(host, port, workers))
+
+
+@app.command()
+def demo(port: Annotated[int, typer.Option(help="The port to try first.")] = 8000) -> None:
+    """Run the article's grid search from start to end on this machine, then stop everything."""
+    from app.demo import run
+
+    raise typer.Exit(run(port))
+
+
+@app.command()
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The job as JSON; - reads it from stdin.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the job, then print its best.")] = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Post a job."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        job = client.create(_read_spec(file, as_json))
+        if wait:
+            _say_submitted(job, sys.stderr)
+            job = _follow(client, job["id"])
+            if job["state"] == "succeeded":
+                best = client.best(job["id"])
+                report.print_json(best) if as_json else report.print_best(best)
+                return
+            _end_with(job, as_json)
+        if as_json:
+            report.print_json(job)
+        else:
+            _say_submitted(job, sys.stdout)
+            report.print_space(job["spec"])
+            print(f"Watch it with: tunewell watch {job['id']}")
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List jobs, the newest first."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        page = client.jobs(limit, **({"state": state.value} if state else {}))
+        report.print_json(page) if as_json else report.print_jobs(page["items"])
+
+
+@app.command()
+def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Show one job."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        job = client.job(job_id)
+        report.print_json(job) if as_json else report.print_job(job)
+
+
+@app.command()
+def watch(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Follow a job until it has ended."""
+    with connection(url, as_json) as client:
+        _end_with(_follow(client, job_id), as_json)
+
+
+@app.command()
+def best(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Print the best hyperparameters, so far or for good."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        found = client.best(job_id)
+        report.print_json(found) if as_json else report.print_best(found)
+
+
+@app.command()
+def trials(
+    job_id: JobId,
+    sort: Annotated[Sort, typer.Option(help="The order; failed trials come last.")] = Sort.BEST_FIRST,
+    limit: Limit = 20,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List a job's trials."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        page = client.trials(job_id, limit, sort=sort.value)
+        report.print_json(page) if as_json else report.print_trials(page["items"])
+
+
+@app.command()
+def results(job_id: JobId, form: Annotated[Form, typer.Option("--format")] = Form.CSV, url: Url = DEFAULT_URL) -> None:
+    """Print all finished trials as scikit-learn's cv_results_."""
+    with connection(url, form is Form.JSON) as client:
+        print(client.results(job_id, form.value).rstrip("\r\n"))
+
+
+@app.command()
+def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Cancel a job: what is queued at once, what runs within seconds."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        job = client.cancel(job_id)
+        report.print_json(job) if as_json else print(f"Job {job['id']} is {job['state']}.")
+
+
+@app.command()
+def delete(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Delete a job that has ended, with all its trials."""
+    from app import report
+
+    with connection(url, as_json) as client:
+        client.delete(job_id)
+        report.print_json({"id": job_id, "deleted": True}) if as_json else print(f"Job {job_id} is deleted.")
+
+
+@contextmanager
+def connection(url: str, as_json: bool) -> "Iterator[Client]":
+    """A client whose failures end the command with the exit code that scripts rely on."""
+    from app.client import Client, RequestRefused, ServiceUnreachable
+    from app.report import print_problem
+
+    try:
+        client = Client(url, _note)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+    try:
+        with client:
+            yield client
+    except RequestRefused as refused:
+        print_problem(refused.problem)
+        _fail(BAD_REQUEST, refused.problem, as_json)
+    except ServiceUnreachable as error:
+        print(error, file=sys.stderr)
+        print("Start it with `tunewell up`, or say where it is with --url or TUNEWELL_URL.", file=sys.stderr)
+        _fail(UNREACHABLE, {"title": "Service unreachable", "detail": str(error)}, as_json)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(code: int, document: dict[str, Any], as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps(document, indent=2))
+    raise typer.Exit(code)
+
+
+def _read_spec(file: str, as_json: bool) -> bytes:
+    """The file's bytes, as they are, once they are known to be JSON at all."""
+    from pathlib import Path
+
+    try:
+        spec = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        json.loads(spec)
+    except RecursionError:  # absurd nesting is the service's to refuse
+        pass
+    except (OSError, ValueError) as error:
+        text = f"{file}: {error.strerror if isinstance(error, OSError) else f'is not JSON: {error}'}"
+        print(text, file=sys.stderr)
+        _fail(BAD_REQUEST, {"title": "Bad file", "detail": text}, as_json)
+    return spec
+
+
+def _say_submitted(job: dict[str, Any], stream: Any) -> None:
+    what = f"{job['trials']['total']:,} trials, {job['fits']['total']:,} fits"
+    print(f"Job {job['id']}: {what}", file=stream)
+
+
+def _follow(client: "Client", job_id: str) -> dict[str, Any]:
+    """Show the job's progress until it has ended; Ctrl-C leaves the job alone."""
+    from app.progress import follow
+
+    try:
+        return follow(client, job_id)
+    except KeyboardInterrupt:
+        print(f"The job goes on. Cancel it with: tunewell cancel {job_id}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _end_with(job: dict[str, Any], as_json: bool) -> NoReturn:
+    """Print how the job ended and leave with the code that says the same."""
+    from app import report
+
+    report.print_json(job) if as_json else report.print_job(job)
+    raise typer.Exit(0 if job["state"] == "succeeded" else FAILED)
+
+
+if __name__ == "__main__":
+    app()

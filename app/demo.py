@@ -1,0 +1,130 @@
+"""`tunewell demo`: the article's grid search from start to end, on a Tunewell of its own that ends with it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from app import report
+from app.client import Client, RequestRefused, ServiceUnreachable
+from app.local import MARK, PROJECT, CannotStart, environment, free_port, running
+from app.progress import follow
+from app.supervisor import end_with_parent
+from app.tuning.settings import settings
+
+GRID = PROJECT / "examples" / "article-grid.json"
+LABEL = {"started-by": "demo"}
+INTERRUPTED = 130
+
+
+def run(port: int) -> int:
+    """Run the demo; the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with _service(port) as url, Client(url) as client:
+            return _search_and_report(client)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except RequestRefused as refused:
+        report.print_problem(refused.problem)
+    except (CannotStart, ServiceUnreachable) as error:
+        print(error, file=sys.stderr)
+    return 1
+
+
+def _search_and_report(client: Client) -> int:
+    spec = json.loads(GRID.read_text())
+    _cancel_earlier(client)
+    print("The article's grid search: 27 candidates on 6,000 images of MNIST, each trained on 3 folds.", flush=True)
+    job = _search(client, spec)
+    if (job["error"] or {}).get("type") == "DatasetUnavailable":
+        print(f"MNIST is not here and cannot be fetched: {job['error']['message']}")
+        print("The same search on scikit-learn's digits instead, which need no download:", flush=True)
+        job = _search(client, {**spec, "dataset": {"name": "digits"}})
+    if job["state"] != "succeeded":
+        report.print_job(job)
+        return 1
+    print(f"\nThe five best of {job['trials']['total']} trials:")
+    report.print_trials(client.trials(job["id"], 5, sort="-validation_accuracy")["items"])
+    report.print_best(client.best(job["id"]))
+    return 0
+
+
+def _search(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
+    """Post the job and show it until it has ended; whatever interrupts that cancels it."""
+    job = client.create(json.dumps({**spec, "labels": {**spec["labels"], **LABEL}}).encode())
+    try:
+        return follow(client, job["id"])
+    except BaseException:
+        with suppress(RequestRefused, ServiceUnreachable):
+            client.cancel(job["id"], patience=0)
+        raise
+
+
+def _cancel_earlier(client: Client) -> None:
+    """Cancel what a demo that was killed has left in the home, so that this one has the machine for itself."""
+    for state in ("queued", "running"):
+        for job in client.jobs(1000, state=state)["items"]:
+            if LABEL.items() <= job["labels"].items():
+                client.cancel(job["id"])
+
+
+@contextmanager
+def _service(port: int) -> Iterator[str]:
+    """The URL of the Tunewell that already runs in this home, or of one that is started now and ends with the demo."""
+    home = settings().home.absolute()
+    if already := running(home):
+        print(f"Tunewell already runs at {already['url']}: the demo uses it and leaves it running.")
+        yield already["url"]
+        return
+    print(f"Starting Tunewell in {home}", flush=True)
+    command = [sys.executable, "-m", "app.cli", "up", "--port", str(_port(port))]
+    without_mark = {name: value for name, value in environment(settings()).items() if name != MARK}
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=without_mark,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the demo, which then stops this in order
+        preexec_fn=end_with_parent,
+    )
+    try:
+        yield _ready_url(process)
+    finally:
+        _stop(process)
+
+
+def _port(port: int) -> int:
+    """The port that was asked for, or any free one where it is taken."""
+    try:
+        return free_port("127.0.0.1", port)
+    except CannotStart:
+        print(f"Port {port} is taken; taking a free one.")
+        return 0
+
+
+def _ready_url(process: "subprocess.Popen[str]") -> str:
+    line = process.stdout.readline() if process.stdout else ""
+    if found := re.search(r"ready at (\S+)", line):
+        print(line, end="", flush=True)
+        return found[1]
+    raise CannotStart("Tunewell did not start; the reason stands above.")
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    """Stop it in order; a further Ctrl-C meanwhile is passed on and stops it at once."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: process.terminate())
+    process.terminate()
+    process.wait()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,245 @@
+"""`tunewell up`: broker, API and workers of one machine, as children of one process."""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+from pydantic import ValidationError
+
+from app.embedded import BrokerUnavailable, answers, broker_part, left_behind
+from app.supervisor import Part, Supervisor
+from app.tuning.settings import Settings, settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+MARK = "TUNEWELL_UP"  # in the environment of every child, so that a later start knows what an earlier one left behind
+WORKER_GRACE = 20.0  # seconds; a worker gives its fit back within ten
+PATIENCE = 20.0  # seconds before it is said what the start waits for
+
+
+class CannotStart(Exception):
+    """What the user has to change, in one sentence."""
+
+
+def run(host: str, port: int, workers: int | None) -> int:
+    """Run everything until SIGINT or SIGTERM; the exit code."""
+    try:
+        here = settings()
+        home = here.home.absolute()
+        with _lock(home) as lock:
+            _end_left_behind(home)
+            port = free_port(host, port)
+            url = f"http://{_reachable(host)}:{port}"
+            return _supervise(here, host, port, _cores() if workers is None else workers, url, lock)
+    except (CannotStart, BrokerUnavailable) as error:
+        print(error, file=sys.stderr)
+    except ValidationError as error:
+        for problem in error.errors():
+            print(f"TUNEWELL_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", file=sys.stderr)
+    return 1
+
+
+def _supervise(here: Settings, host: str, port: int, workers: int, url: str, lock: TextIO) -> int:
+    home = here.home.absolute()
+    supervisor = Supervisor(environment(here), PROJECT)
+    supervisor.listen()
+    try:
+        if not _start(supervisor, here, host, port, workers, url):
+            return 0 if supervisor.signals else 1
+        _write(lock, {"pid": os.getpid(), "url": url})
+        print(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", flush=True)
+        supervisor.run()
+        return 0
+    finally:
+        if supervisor.signals:
+            print("Stopping (once more stops at once)", file=sys.stderr)
+        supervisor.stop()
+        end(strays(home))
+
+
+def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers: int, url: str) -> bool:
+    """Start the broker, then all that needs it; True once `/readyz` says 200."""
+    home, logs = here.home.absolute(), here.home.absolute() / "logs"
+    if not here.broker_url:
+        supervisor.start([broker_part(home, here.broker_socket, logs / "broker.log")])
+        if not supervisor.wait_until(lambda: answers(here.broker_socket)):
+            return _not_started(supervisor)
+    supervisor.start([_api(host, port, logs)])
+    supervisor.start(_worker(number, logs) for number in range(1, workers + 1))
+    if _reachable(host) not in {"127.0.0.1", "[::1]", "localhost"} or host in {"0.0.0.0", "::"}:
+        print(f"Whoever can reach {host}:{port} can use this Tunewell.", file=sys.stderr)
+    waiting = _Readiness(url)
+    return supervisor.wait_until(waiting.over) or _not_started(supervisor)
+
+
+def _not_started(supervisor: Supervisor) -> bool:
+    for part in (part for stage in supervisor.stages for part in stage if part.quick_deaths >= 3):
+        supervisor.say(f"{part.name} does not start; giving up. All of its log is in {part.log}")
+    return False
+
+
+def _api(host: str, port: int, logs: Path) -> Part:
+    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)]
+    return Part("api", [*command, "--no-access-log", "--timeout-graceful-shutdown", "3"], logs / "api.log")
+
+
+def _worker(number: int, logs: Path) -> Part:
+    name = f"worker-{number}"
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "worker.tasks",
+        "worker",
+        "--concurrency",
+        "1",
+        "--loglevel",
+        "INFO",
+    ]
+    options = ["--hostname", f"tunewell-{number}@%h", "--without-mingle", "--without-gossip"]
+    return Part(name, command + options, logs / f"{name}.log", grace=WORKER_GRACE)
+
+
+def environment(here: Settings) -> dict[str, str]:
+    """What the children see: paths made absolute, because their working directory is another one."""
+    return {
+        **os.environ,
+        "TUNEWELL_HOME": str(here.home.absolute()),
+        "TUNEWELL_DATA_DIR": str(here.data_dir.expanduser().absolute()),
+        "TUNEWELL_DATABASE_URL": _absolute(here.database_url),
+        "PYTHONUNBUFFERED": "1",
+        MARK: str(here.home.absolute()),
+    }
+
+
+class _Readiness:
+    """Asks `/readyz` until it says 200, and tells once what it waits for when that takes long."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/readyz"
+        self._told_at = time.monotonic() + PATIENCE
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+    def over(self) -> bool:
+        try:
+            with self._open(self._url, timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError) as error:
+            if time.monotonic() >= self._told_at:
+                self._told_at = float("inf")
+                print(f"Still waiting for {self._url} ({error})", file=sys.stderr)
+            return False
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[TextIO]:
+    """Hold the home's lock: one `tunewell up` a home, however it ended before."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "logs").mkdir(exist_ok=True)
+        file = (home / "up.lock").open("a+")
+    except OSError as error:
+        raise CannotStart(f"TUNEWELL_HOME cannot be written to: {home} ({error.strerror}).") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            where = running(home) or {}
+            other = f"at {where['url']} (process {where['pid']})" if where else "or is just starting"
+            raise CannotStart(f"Tunewell already runs in {home}, {other}.") from error
+        _write(file, {})
+        yield file
+        _write(file, {})
+
+
+def running(home: Path) -> dict[str, Any] | None:
+    """The `pid` and `url` of the Tunewell that runs in a home; None while none is ready there."""
+    try:
+        with (home / "up.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return json.loads(file.read()) or None
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _write(lock: TextIO, document: dict[str, Any]) -> None:
+    lock.seek(0)
+    lock.truncate()
+    json.dump(document, lock)
+    lock.flush()
+
+
+def strays(home: Path) -> list[psutil.Process]:
+    """Every process that was started for this home and has outlived its supervisor."""
+    found = left_behind(home)
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+                found.append(process)
+        except (psutil.Error, OSError):  # gone, or somebody else's
+            continue
+    return found
+
+
+def end(processes: list[psutil.Process], grace: float = 0.0) -> None:
+    """SIGTERM and, after the grace, SIGKILL."""
+    if grace:
+        for process in processes:
+            _signal(process, "terminate")
+        _, processes = psutil.wait_procs(processes, timeout=grace)
+    for process in processes:
+        _signal(process, "kill")
+    psutil.wait_procs(processes, timeout=5)
+
+
+def _signal(process: psutil.Process, how: str) -> None:
+    with suppress(psutil.NoSuchProcess):
+        getattr(process, how)()
+
+
+def _end_left_behind(home: Path) -> None:
+    if found := strays(home):
+        print(f"Ending {len(found)} processes that an earlier Tunewell left behind", file=sys.stderr)
+        end(found, grace=10.0)
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0, after seeing that it can be listened on."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise CannotStart(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another --port.") from error
+
+
+def _reachable(host: str) -> str:
+    """The host as it stands in a URL for this machine."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{here}]" if ":" in here else here
+
+
+def _absolute(database_url: str) -> str:
+    """The URL with an SQLite file's path made absolute."""
+    prefix, path = "sqlite:///", database_url.removeprefix("sqlite:///")
+    relative = database_url.startswith(prefix) and path and not path.startswith(("/", ":", "file:"))
+    return f"{prefix}{Path(path).absolute()}" if relative else database_url
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,0 +1,177 @@
+"""Keeps a set of child processes alive, and ends them with everything that they have started."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+QUICK = 10.0  # seconds; a process that lives less than this has died at once
+LONGEST_PAUSE = 5.0  # seconds before a process that keeps dying is started again
+POLL = 0.1
+TAIL_LINES = 12
+LONGEST_LOG = 20_000_000  # bytes; a longer log is put aside when its process starts
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(eq=False)
+class Part:
+    """One process to keep alive: the leader of a session and process group of its own, with a log file."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    grace: float = 10.0  # seconds between SIGTERM and SIGKILL
+    before_start: Callable[[int], None] = lambda quick_deaths: None
+    process: "subprocess.Popen[bytes] | None" = None
+    quick_deaths: int = 0
+    started: float = 0.0
+    due: float = 0.0
+    log_start: int = 0
+
+    def start(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.before_start(self.quick_deaths)
+        if self.log.exists() and self.log.stat().st_size > LONGEST_LOG:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as log:
+            self.log_start = log.tell()
+            self.process = subprocess.Popen(
+                self.command,
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+        self.started = time.monotonic()
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the leader alone: a Celery worker sees to its own children."""
+        if self.process is not None and self.alive():
+            self.process.terminate()
+
+    def end_group(self) -> None:
+        """SIGKILL to whatever is left of the process group, the leader included."""
+        if self.process is None:
+            return
+        kill_group(self.process.pid)
+        self.process.wait()
+        self.process = None
+
+    def last_lines(self) -> str:
+        """The end of what this process has written, indented."""
+        with self.log.open("rb") as log:
+            log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 10_000))
+            lines = log.read().decode(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
+
+
+@dataclass
+class Supervisor:
+    """Starts parts stage by stage, restarts what dies, and stops the stages in the opposite order."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    say: Callable[[str], None] = _say
+    stages: list[list[Part]] = field(default_factory=list)
+    signals: int = 0
+
+    def listen(self) -> None:
+        """Take SIGINT and SIGTERM as the wish to stop; a second one stops without patience."""
+        signal.signal(signal.SIGINT, self._signalled)
+        signal.signal(signal.SIGTERM, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._signalled)
+
+    def start(self, parts: Iterable[Part]) -> None:
+        """Start parts side by side, as one stage."""
+        stage: list[Part] = []
+        self.stages.append(stage)
+        for part in parts:
+            stage.append(part)
+            part.start(self.environment, self.folder)
+
+    def tick(self) -> None:
+        """Start again whatever has died; what dies at once has to wait a little longer each time."""
+        now = time.monotonic()
+        for part in (part for stage in self.stages for part in stage):
+            if part.process is not None and not part.alive():
+                self._bury(part, now)
+            if part.process is None and now >= part.due:
+                part.start(self.environment, self.folder)
+
+    def wait_until(self, done: Callable[[], bool]) -> bool:
+        """Supervise until `done()`; False when asked to stop, or when a part never gets on its feet."""
+        while not self.signals:
+            if done():
+                return True
+            self.tick()
+            if any(part.quick_deaths >= 3 for stage in self.stages for part in stage):
+                return False
+            time.sleep(POLL)
+        return False
+
+    def run(self) -> None:
+        """Supervise until asked to stop."""
+        while not self.signals:
+            self.tick()
+            time.sleep(POLL)
+
+    def stop(self) -> None:
+        """End every part and whatever it has started: SIGTERM, some patience, SIGKILL."""
+        while self.stages:
+            stage = self.stages.pop()
+            for part in stage:
+                part.ask_to_end()
+            asked, signals = time.monotonic(), self.signals
+            for part in stage:
+                while part.alive() and self.signals == signals and time.monotonic() - asked < part.grace:
+                    time.sleep(POLL)
+                if part.alive():
+                    self.say(f"{part.name} does not end by itself; killing it")
+                part.end_group()
+
+    def _bury(self, part: Part, now: float) -> None:
+        code = part.process.returncode if part.process else 0
+        part.end_group()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if now - part.started >= QUICK:
+            part.quick_deaths = 0
+            self.say(f"{part.name} {how}; starting it again")
+            return
+        part.quick_deaths += 1
+        pause = min(0.25 * 2**part.quick_deaths, LONGEST_PAUSE) if part.quick_deaths > 1 else 0.0
+        part.due = now + pause
+        self.say(
+            f"{part.name} {how} soon after its start; starting it again. The end of {part.log}:\n{part.last_lines()}"
+        )
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self.signals += 1
+
+
+def kill_group(group: int) -> None:
+    """SIGKILL to every process of a group, if there is one."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        os.killpg(group, signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """In the child: have the kernel send SIGTERM when the supervisor dies, even by SIGKILL. Linux only."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
