@@ -1,0 +1,1 @@
+"""The HTTP shell: the REST API, the command line and the one-command launcher."""

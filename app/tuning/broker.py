@@ -1,0 +1,56 @@
+"""The broker: the Celery app, and wakes, which tell workers that there is work to claim.
+
+The rows are the truth and a wake is only a hint, so that it holds nothing, and losing or doubling one does no harm.
+"""
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from app.tuning.settings import settings
+
+QUEUE = "tunewell"
+TASK = "tunewell.run_next_fit"
+MOST_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
+BROKER_SECONDS = 2.0  # a frozen broker holds nobody up for longer
+
+celery = Celery("tunewell", broker=settings().broker)
+celery.conf.update(
+    task_default_queue=QUEUE,
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    task_serializer="json",
+    accept_content=["json"],
+    task_publish_retry=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_timeout=BROKER_SECONDS,
+    broker_transport_options={
+        "socket_timeout": BROKER_SECONDS,
+        "socket_connect_timeout": BROKER_SECONDS,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    },
+)
+
+BrokerError = (OperationalError, RedisError, OSError)
+
+
+def wake(count: int) -> None:
+    """Tell so many workers that there is a fit to claim.
+
+    Raises:
+        BrokerError: the broker is away, full or hung; it is known within a few seconds.
+    """
+    with celery.connection_for_write() as connection, celery.amqp.Producer(connection) as producer:
+        for _ in range(count):
+            celery.send_task(TASK, producer=producer, retry=False)
+
+
+def waiting() -> int:
+    """The wakes that no worker has taken yet.
+
+    Raises:
+        BrokerError: the broker is away or hung.
+    """
+    with celery.connection_for_write() as connection:
+        return int(connection.default_channel.client.llen(QUEUE))

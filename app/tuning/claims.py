@@ -1,0 +1,262 @@
+"""How fits are claimed, kept and recorded: every change names its attempt, so that a late one finds nothing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy.engine import Row
+from sqlalchemy.orm import Session
+
+from app.tuning.database import clock
+from app.tuning.endings import advance, count_cost, end_trial, fail_job, is_best, move_trial
+from app.tuning.models import Value
+from app.tuning.search import hyperparameters
+from app.tuning.spec import JobSpec
+from app.tuning.store import change, lock, move, touch
+from app.tuning.tables import ACTIVE_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
+
+LEASE_SECONDS = 15.0
+MOST_LOST_ATTEMPTS = 3
+Error = dict[str, Any]  # type, message and traceback
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One attempt at a fit: the fence of all that is recorded of it."""
+
+    job_id: UUID
+    fit_id: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Claim(Hold):
+    """A fit that is this worker's until its lease runs out, and what is to be trained."""
+
+    trial_number: int
+    fold: int | None
+    spec: JobSpec
+    params: dict[str, Value]
+
+    @property
+    def hyperparameters(self) -> dict[str, Value]:
+        """All that the model takes."""
+        return hyperparameters(self.spec, self.params)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fit found: accuracy and loss on its fold, for the refit on the test set; seconds; what trained it."""
+
+    accuracy: float
+    loss: float | None
+    fit_seconds: float
+    score_seconds: float
+    environment: dict[str, str]
+
+
+def claimable(session: Session) -> list[tuple[UUID, int]]:
+    """Jobs with fits to claim and how many, the one with the fewest running first: so jobs share the workers fairly."""
+    waiting = exists().where(Fit.job_id == Job.id, Fit.state == State.QUEUED, Fit.position.is_not(None))
+    room = Job.max_parallel_fits - Job.fits_running
+    rows = session.execute(
+        select(Job.id, Job.fits_queued, room)
+        .where(Job.state.in_(ACTIVE_JOB), or_(room.is_(None), room > 0), waiting)
+        .order_by(Job.fits_running, func.coalesce(Job.last_claim_at, Job.created_at), Job.id)
+    )
+    return [(job_id, queued if room is None else min(room, queued)) for job_id, queued, room in rows]
+
+
+def claim(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim | None:
+    """Take the job's next fit, with a lease; None if it has none for now."""
+    job = lock(session, job_id)
+    if not job or job.state not in ACTIVE_JOB or job.fits_running >= (job.max_parallel_fits or job.fits_total):
+        return None
+    first = (
+        select(Fit.id)
+        .where(Fit.job_id == job_id, Fit.state == State.QUEUED, Fit.position.is_not(None))
+        .order_by(Fit.position)
+        .limit(1)
+        .scalar_subquery()
+    )
+    taken = {"state": State.RUNNING, "attempt": Fit.attempt + 1, "worker": worker}
+    times = {"lease_until": clock(LEASE_SECONDS), "started_at": clock(0)}
+    fit = session.scalar(
+        update(Fit)
+        .where(Fit.id == first, Fit.state == State.QUEUED)
+        .values(taken | times)
+        .returning(Fit)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    return _begin(session, job, fit, message_id) if fit else None
+
+
+def _begin(session: Session, job: Job, fit: Fit, message_id: str) -> Claim:
+    assert fit.trial_number is not None and fit.worker and fit.started_at
+    session.add(
+        Attempt(fit_id=fit.id, attempt=fit.attempt, worker=fit.worker, message_id=message_id, started_at=fit.started_at)
+    )
+    trial = session.get_one(Trial, (job.id, fit.trial_number))
+    if trial.state == State.QUEUED:
+        move_trial(job, trial, State.RUNNING)
+    move(job, "fits", State.QUEUED, State.RUNNING)
+    job.state, job.last_claim_at = JobState.RUNNING, fit.started_at
+    job.started_at = job.started_at or fit.started_at
+    touch(job)
+    spec = JobSpec.model_validate(job.spec)
+    return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params)
+
+
+def standing(session: Session, mine: Hold) -> JobState | None:
+    """The state of the job, or None if the fit is no longer this attempt's."""
+    return session.scalar(
+        select(Job.state).join(Fit, Fit.job_id == Job.id).where(Fit.id == mine.fit_id, *_fence(mine.attempt))
+    )
+
+
+def renew(session: Session, mine: Hold, seconds: float, epochs: Iterable[dict[str, Any]] = ()) -> bool:
+    """Hold the fit for so many seconds more and write the epochs that have ended; False if it is no longer mine."""
+    held = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(lease_until=clock(seconds))
+    if not change(session, held):
+        return False
+    _insert_epochs(session, mine, epochs)
+    return True
+
+
+def finish(session: Session, mine: Hold, result: Result, epochs: Iterable[dict[str, Any]] = ()) -> bool:
+    """Record a fit that succeeded, and its last epochs; False if it is no longer mine, and then nothing is written."""
+    values = {
+        "accuracy": result.accuracy,
+        "loss": result.loss,
+        "fit_seconds": result.fit_seconds,
+        "score_seconds": result.score_seconds,
+    }
+    return _end(session, mine, State.SUCCEEDED, Outcome.SUCCEEDED, values, result.environment, epochs)
+
+
+def fail(session: Session, mine: Hold, error: Error) -> bool:
+    """Record a fit whose training raised; False if it is no longer mine."""
+    return _end(session, mine, State.FAILED, Outcome.FAILED, {"error": error})
+
+
+def stop(session: Session, mine: Hold) -> bool:
+    """Record a fit that stopped because its job is being cancelled; False if it is no longer mine."""
+    return _end(session, mine, State.CANCELLED, Outcome.CANCELLED, {})
+
+
+def abandon(session: Session, mine: Hold, error: Error) -> bool:
+    """Fail the whole job at once, because none of its fits can do better; False if the fit is no longer mine."""
+    if not fail(session, mine, error):
+        return False
+    job = lock(session, mine.job_id)
+    if job and job.state in ACTIVE_JOB:
+        fail_job(session, job, error)
+        touch(job)
+    return True
+
+
+def release(session: Session, mine: Hold) -> bool:
+    """Give the fit back, at no cost to it; False if it is no longer mine."""
+    return _put_back(session, mine, Outcome.RELEASED, None)
+
+
+def lose(session: Session, hold: Hold, outcome: Outcome, error: Error) -> bool:
+    """Put a fit back whose attempt came to nothing, or give it up after three; False if it was not that attempt's."""
+    job, fit = lock(session, hold.job_id), session.get(Fit, hold.fit_id)
+    if not job or not fit:
+        return False
+    if fit.lost_attempts + 1 < MOST_LOST_ATTEMPTS or job.state == JobState.CANCELLING:
+        return _put_back(session, hold, outcome, error)
+    last = f"given up after {MOST_LOST_ATTEMPTS} attempts that were lost, the last one so: {error['message']}"
+    return _end(session, hold, State.FAILED, outcome, {"error": error | {"message": last}})
+
+
+def expired(session: Session) -> list[Hold]:
+    """The attempts whose lease has run out."""
+    late = (Fit.state == State.RUNNING, Fit.lease_until < clock(0))
+    return [Hold(*row) for row in session.execute(select(Fit.job_id, Fit.id, Fit.attempt).where(*late))]
+
+
+def still_expired(session: Session, hold: Hold) -> bool:
+    """Whether the attempt has not been renewed after all; its job must be locked."""
+    late = (Fit.id == hold.fit_id, *_fence(hold.attempt), Fit.lease_until < clock(0))
+    return bool(session.scalar(select(exists().where(*late))))
+
+
+def died(session: Session, message_id: str, worker: str, outcome: Outcome, error: Error) -> bool:
+    """Record that the process which worked on this message has died; False if it held no fit (any more)."""
+    attempts = (Attempt.message_id == message_id, Attempt.worker == worker)
+    row: Row[UUID, int, int] | None = session.execute(
+        select(Fit.job_id, Attempt.fit_id, Attempt.attempt)
+        .join(Fit, Fit.id == Attempt.fit_id)
+        .where(*attempts, Attempt.ended_at.is_(None))
+    ).one_or_none()
+    if row:
+        return lose(session, Hold(*row), outcome, error)
+    # House-keeping has seen the lease run out first; now the reason is known.
+    vague = update(Attempt).where(*attempts, Attempt.outcome == Outcome.LOST)
+    change(session, vague.values(outcome=outcome, error=error))
+    return False
+
+
+def _insert_epochs(session: Session, mine: Hold, epochs: Iterable[dict[str, Any]]) -> None:
+    if rows := [{"fit_id": mine.fit_id, **epoch} for epoch in epochs]:
+        session.execute(insert(EpochRow), rows)
+
+
+def _fence(attempt: int) -> tuple[Any, Any]:
+    return Fit.state == State.RUNNING, Fit.attempt == attempt
+
+
+def _end(
+    session: Session,
+    mine: Hold,
+    state: State,
+    outcome: Outcome,
+    values: dict[str, Any],
+    environment: dict[str, str] | None = None,
+    epochs: Iterable[dict[str, Any]] = (),
+) -> bool:
+    job = lock(session, mine.job_id)
+    ended = {"state": state, "lease_until": None, "ended_at": clock(0), **values}
+    if not job or not change(session, update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended)):
+        # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
+        again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)
+        return bool(session.scalar(select(exists().where(*again))))
+    _close_attempt(session, mine, outcome, values.get("error"))
+    _insert_epochs(session, mine, epochs)
+    move(job, "fits", State.RUNNING, state)
+    fit = session.get_one(Fit, mine.fit_id, populate_existing=True)
+    trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
+    count_cost(job, fit, trial)
+    if fit.fold is None:
+        job.environment = environment or job.environment
+    elif end_trial(session, job, trial) and is_best(job, trial):
+        job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
+    advance(session, job, fit)
+    touch(job)
+    return True
+
+
+def _put_back(session: Session, hold: Hold, outcome: Outcome, error: Error | None) -> bool:
+    job = lock(session, hold.job_id)
+    if job and job.state == JobState.CANCELLING:
+        return _end(session, hold, State.CANCELLED, outcome, {})
+    again = {"state": State.QUEUED, "lease_until": None, "worker": None, "started_at": None}
+    lost = {"lost_attempts": Fit.lost_attempts + (error is not None)}
+    if not job or not change(
+        session, update(Fit).where(Fit.id == hold.fit_id, *_fence(hold.attempt)).values(again | lost)
+    ):
+        return False
+    _close_attempt(session, hold, outcome, error)
+    change(session, delete(EpochRow).where(EpochRow.fit_id == hold.fit_id))
+    move(job, "fits", State.RUNNING, State.QUEUED)
+    touch(job)
+    return True
+
+
+def _close_attempt(session: Session, hold: Hold, outcome: Outcome, error: Error | None) -> None:
+    mine = update(Attempt).where(Attempt.fit_id == hold.fit_id, Attempt.attempt == hold.attempt)
+    change(session, mine.values(ended_at=clock(0), outcome=outcome, error=error))

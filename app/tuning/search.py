@@ -1,0 +1,196 @@
+"""From a posted search to its candidates: counted first, then checked, then drawn by scikit-learn's own samplers."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+from app.tuning.datasets import DATASETS, Dataset
+from app.tuning.models import MODELS, Cnn, Value, check_value
+from app.tuning.spec import CrossValidation, Distribution, GridSearch, JobSpec
+
+MOST_TRIALS = 10_000
+MOST_POINTS = 2**63 - 1  # what scikit-learn's sampler can index
+MOST_REFUSALS = 10
+Refusal = tuple[tuple[str | int, ...], str]  # where in the posted job, and what would be right
+
+
+class SpecRefused(Exception):
+    """The job cannot be run as posted."""
+
+    def __init__(self, refusals: list[Refusal]) -> None:
+        super().__init__("; ".join(message for _, message in refusals))
+        self.refusals = refusals
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
+
+    params: dict[str, Value]
+    multiply_adds: float
+
+
+def candidates(spec: JobSpec) -> list[Candidate]:
+    """The job's trials in the order of scikit-learn's `ParameterGrid` or `ParameterSampler`.
+
+    Raises:
+        SpecRefused: the search is too large, or it asks for what the model or the data set cannot give.
+    """
+    for check in (_count_refusals, _dataset_refusals, _space_refusals):
+        refuse(check(spec))
+    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    drawn = [{name: _plain(value) for name, value in params.items()} for params in _draw(spec)]
+    found: list[Candidate] = []
+    refusals: list[Refusal] = []
+    for number, params in enumerate(drawn):
+        try:
+            candidate = model.model_validate({**spec.fixed, **params})
+            cost = candidate.multiply_adds(dataset.shape, dataset.classes) * candidate.epochs
+            found.append(Candidate(params, float(cost * train_samples(spec))))
+        except ValueError as error:
+            refusals.append((("search",), f"candidate {number}: {_reason(error)}"))
+            if len(refusals) == MOST_REFUSALS:
+                break
+    refuse(refusals)
+    return found
+
+
+def count(spec: JobSpec) -> int:
+    """How many trials the search has, computed without expanding it."""
+    if isinstance(spec.search, GridSearch):
+        return sum(math.prod(len(values) for values in grid.values()) for grid in _many(spec.search.param_grid))
+    points = _points(spec)
+    return spec.search.n_iter if points is None else min(spec.search.n_iter, points)
+
+
+def _points(spec: JobSpec) -> int | None:
+    """The points of a random search over lists alone, which scikit-learn draws without replacement; else None."""
+    assert not isinstance(spec.search, GridSearch)
+    spaces = _many(spec.search.param_distributions)
+    if all(isinstance(space, list) for one in spaces for space in one.values()):
+        return sum(math.prod(len(space) for space in one.values()) for one in spaces)
+    return None
+
+
+def hyperparameters(spec: JobSpec, params: Mapping[str, Value]) -> dict[str, Value]:
+    """A candidate's complete hyperparameters: searched, then fixed, then the model's defaults."""
+    complete = MODELS[spec.model].model_validate({**spec.fixed, **params})
+    return complete.model_dump()
+
+
+def train_samples(spec: JobSpec) -> int:
+    """Samples of the training set that the job takes."""
+    return spec.dataset.train_samples or DATASETS[spec.dataset.name].train_samples
+
+
+def refuse(refusals: "Iterator[Refusal] | list[Refusal]") -> None:
+    """Raise `SpecRefused` if there is anything to refuse; ten at most are named."""
+    some = [refusal for refusal, _ in zip(refusals, range(MOST_REFUSALS), strict=False)]
+    if some:
+        raise SpecRefused(some)
+
+
+def _draw(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
+    if isinstance(spec.search, GridSearch):
+        return iter(ParameterGrid(_many(spec.search.param_grid)))
+    spaces = _many(spec.search.param_distributions)
+    with warnings.catch_warnings():
+        # Fewer points than n_iter: scikit-learn warns and takes them all, and so do we.
+        warnings.simplefilter("ignore", UserWarning)
+        return iter(list(ParameterSampler(spaces, spec.search.n_iter, random_state=spec.random_state)))
+
+
+def _many(one_or_many: Any) -> list[dict[str, Any]]:
+    return one_or_many if isinstance(one_or_many, list) else [one_or_many]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors())
+    return str(error)
+
+
+def _dataset_refusals(spec: JobSpec) -> Iterator[Refusal]:
+    dataset = DATASETS[spec.dataset.name]
+    for field, most in (("train_samples", dataset.train_samples), ("test_samples", dataset.test_samples)):
+        asked = getattr(spec.dataset, field)
+        if asked is not None and asked > most:
+            yield ("dataset", field), f"{dataset.name} has {most} samples here: 1 to {most}, or null for all"
+    yield from _fold_refusals(spec, dataset)
+
+
+def _fold_refusals(spec: JobSpec, dataset: Dataset) -> Iterator[Refusal]:
+    samples = train_samples(spec)
+    if isinstance(spec.evaluation, CrossValidation):
+        fewest = dataset.smallest_for(spec.evaluation.cv)
+        if samples < fewest:
+            yield (
+                ("dataset", "train_samples"),
+                f"cv {spec.evaluation.cv} needs a class with as many members: {fewest} samples or more",
+            )
+    elif not 0 < math.floor(samples * (1 - spec.evaluation.validation_split)) < samples:
+        yield (
+            ("evaluation", "validation_split"),
+            f"of {samples} training samples it must leave at least one to train on and one to validate on",
+        )
+
+
+def _space_refusals(spec: JobSpec) -> Iterator[Refusal]:
+    model = MODELS[spec.model]
+    for name, value in spec.fixed.items():
+        yield from _value_refusals(model, ("fixed", name), name, value)
+    searched = "param_grid" if isinstance(spec.search, GridSearch) else "param_distributions"
+    posted = getattr(spec.search, searched)
+    for position, one in enumerate(_many(posted)):
+        where = ("search", searched, position) if isinstance(posted, list) else ("search", searched)
+        for name, space in one.items():
+            if name in spec.fixed:
+                yield (*where, name), f"{name} is named in `fixed` too: name it once"
+            elif isinstance(space, list):
+                for index, value in enumerate(space):
+                    yield from _value_refusals(model, (*where, name, index), name, value)
+            else:
+                yield from _distribution_refusals(model, (*where, name), name, space)
+
+
+def _value_refusals(model: type[Cnn], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Refusal]:
+    if name not in model.model_fields:
+        yield where, f"{model.name} has no such hyperparameter; it has {', '.join(sorted(model.model_fields))}"
+        return
+    try:
+        check_value(model, name, value)
+    except ValidationError as error:
+        yield where, error.errors(include_input=False)[0]["msg"]
+
+
+def _distribution_refusals(
+    model: type[Cnn], where: tuple[str | int, ...], name: str, space: Distribution
+) -> Iterator[Refusal]:
+    low, high = space.support
+    whole = space.distribution == "randint"
+    if name in model.model_fields and model.model_fields[name].annotation is int and not whole:
+        yield where, f"{name} is a whole number: give it a list or the distribution 'randint'"
+        return
+    # A real draw may come as near to the ends as there are numbers; whether it hit one is checked once it is drawn.
+    ends = (int(low), int(high)) if whole else (math.nextafter(low, high), math.nextafter(high, low))
+    for end in ends:
+        for _, message in _value_refusals(model, where, name, end):
+            yield where, f"{message}, and the distribution goes from {low} to {high}"
+
+
+def _count_refusals(spec: JobSpec) -> Iterator[Refusal]:
+    trials = count(spec)
+    if trials > MOST_TRIALS:
+        shown = f"{trials:,}" if trials < 10**15 else "far more"
+        yield ("search",), f"{shown} trials: at most {MOST_TRIALS:,} in a job; search fewer values, or draw at random"
+    elif not isinstance(spec.search, GridSearch) and (_points(spec) or 0) > MOST_POINTS:
+        yield ("search", "param_distributions"), f"lists of at most {MOST_POINTS:,} points in all can be drawn from"

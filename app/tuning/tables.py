@@ -1,0 +1,207 @@
+"""The tables: a job has trials, a trial has fits, a fit has attempts and epochs."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"  # nothing of it has been claimed yet
+    RUNNING = "running"  # from its first claim on
+    CANCELLING = "cancelling"  # nothing more is claimed; some fits have yet to stop
+    SUCCEEDED = "succeeded"  # every trial has ended, at least one has succeeded, and so has the refit if asked for
+    FAILED = "failed"  # no trial succeeded, too many failed, the refit failed, or the data set cannot be had
+    CANCELLED = "cancelled"  # a client asked for it
+
+
+class State(StrEnum):
+    """Of a trial and of a fit."""
+
+    QUEUED = "queued"  # waits to be claimed
+    RUNNING = "running"  # a fit: claimed, with a lease; a trial: one of its fits has been claimed
+    SUCCEEDED = "succeeded"  # its accuracy is known
+    FAILED = "failed"  # its error is known; a trial fails with any of its folds
+    CANCELLED = "cancelled"  # its job ended without it
+
+
+class Outcome(StrEnum):
+    """How an attempt at a fit ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the training itself raised: not tried again
+    LOST = "lost"  # no sign of life within the lease, or the training process died
+    HUNG = "hung"  # alive, but without progress
+    TIMED_OUT = "timed_out"  # longer than the job's fit_timeout_seconds
+    OUT_OF_MEMORY = "out_of_memory"
+    RELEASED = "released"  # given back by a worker that was asked to stop
+    CANCELLED = "cancelled"
+
+
+ENDED_JOB = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+ACTIVE_JOB = (JobState.QUEUED, JobState.RUNNING)
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment with its zone, in UTC; SQLite keeps no zones, so that it is told."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Table(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012
+        datetime: Utc(),
+        dict[str, Any]: JSON(none_as_null=True),
+        str: String(255),
+        JobState: String(16),
+        State: String(16),
+        Outcome: String(16),
+    }
+
+
+class Job(Table):
+    """One search, with counters so that polling reads a row however many trials there are."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_state", "state", "created_at", "id"), Index("ix_jobs_newest", "created_at", "id"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
+    version: Mapped[int] = mapped_column(default=1)  # raised by every change that a client can see
+    spec: Mapped[dict[str, Any]]
+    max_parallel_fits: Mapped[int | None]
+    trials_total: Mapped[int]
+    trials_queued: Mapped[int]
+    trials_running: Mapped[int] = mapped_column(default=0)
+    trials_succeeded: Mapped[int] = mapped_column(default=0)
+    trials_failed: Mapped[int] = mapped_column(default=0)
+    trials_cancelled: Mapped[int] = mapped_column(default=0)
+    fits_total: Mapped[int]
+    fits_queued: Mapped[int]
+    fits_running: Mapped[int] = mapped_column(default=0)
+    fits_succeeded: Mapped[int] = mapped_column(default=0)
+    fits_failed: Mapped[int] = mapped_column(default=0)
+    fits_cancelled: Mapped[int] = mapped_column(default=0)
+    cost_left: Mapped[float]  # multiply-adds yet to be trained
+    cost_done: Mapped[float] = mapped_column(default=0.0)  # those of the fits that succeeded, and their seconds
+    seconds_done: Mapped[float] = mapped_column(default=0.0)
+    best_trial: Mapped[int | None]
+    best_accuracy: Mapped[float | None]
+    environment: Mapped[dict[str, Any] | None]  # of what trained the winner
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    last_claim_at: Mapped[datetime | None]
+
+
+class Trial(Table):
+    """One candidate."""
+
+    __tablename__ = "trials"
+    __table_args__ = (
+        Index("ix_trials_accuracy", "job_id", "validation_accuracy", "number"),
+        Index("ix_trials_state", "job_id", "state", "number"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[State] = mapped_column(default=State.QUEUED)
+    params: Mapped[dict[str, Any]]
+    cost: Mapped[float]  # multiply-adds of training it on all samples
+    validation_accuracy: Mapped[float | None]
+    validation_accuracy_std: Mapped[float | None]
+    fit_seconds: Mapped[float | None]  # of all its folds together
+    error: Mapped[dict[str, Any] | None]
+
+
+class Fit(Table):
+    """One training of a trial on a fold; of the winner on everything where `fold` is null."""
+
+    __tablename__ = "fits"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "trial_number"], ["trials.job_id", "trials.number"], ondelete="CASCADE"),
+        Index("ix_fits_trial", "job_id", "trial_number"),
+        Index("ix_fits_claim", "job_id", "state", "position"),
+        Index("ix_fits_lease", "state", "lease_until"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    trial_number: Mapped[int | None]  # of the refit, null until there is a winner: nothing to claim till then
+    fold: Mapped[int | None]
+    position: Mapped[int | None]  # the order of claiming: dear fits first, so that no long one is left to the end
+    state: Mapped[State] = mapped_column(default=State.QUEUED)
+    attempt: Mapped[int] = mapped_column(default=0)  # raised by each claim: the fence against late results
+    lost_attempts: Mapped[int] = mapped_column(default=0)  # those that count towards giving up
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    accuracy: Mapped[float | None]
+    loss: Mapped[float | None]
+    fit_seconds: Mapped[float | None]
+    score_seconds: Mapped[float | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    error: Mapped[dict[str, Any] | None]
+
+
+class Attempt(Table):
+    """One try at a fit."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_message", "message_id"),)
+
+    fit_id: Mapped[int] = mapped_column(ForeignKey("fits.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    message_id: Mapped[str]  # of the wake that led to it: all that is known when a training process has died
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[Outcome | None]
+    error: Mapped[dict[str, Any] | None]
+
+
+class EpochRow(Table):
+    """One epoch of a fit's last attempt."""
+
+    __tablename__ = "epochs"
+
+    fit_id: Mapped[int] = mapped_column(ForeignKey("fits.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)  # from 1
+    loss: Mapped[float | None]
+    accuracy: Mapped[float | None]
+    val_loss: Mapped[float | None]
+    val_accuracy: Mapped[float | None]
+    seconds: Mapped[float]
+
+
+class IdempotencyKey(Table):
+    """The first answer to a POST that carried an `Idempotency-Key`."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    answer: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]

@@ -1,0 +1,1 @@
+"""The Celery shell: claims fits, trains them with TensorFlow and records them."""

@@ -1,0 +1,155 @@
+"""Loads data sets, checks their content and keeps the last one in memory, as bytes."""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from app.tuning.datasets import DATASETS
+from app.tuning.settings import settings
+
+Bytes = NDArray[np.uint8]
+MNIST_SHA256 = {
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+DOWNLOAD_SECONDS = 300
+# Keras checks the archive against its own hash; the arrays are checked against ours below.
+DOWNLOAD = "import sys, keras; keras.datasets.mnist.load_data(path=sys.argv[1])"
+
+
+class DatasetUnavailable(Exception):
+    """A data set that cannot be had on this machine: no fit of the job can do better."""
+
+
+class Arrays(NamedTuple):
+    """A data set's bytes: images (n, height, width), labels (n,)."""
+
+    x_train: Bytes
+    y_train: Bytes
+    x_test: Bytes
+    y_test: Bytes
+    sha256: str  # of the four arrays' bytes, in this order
+
+
+def load(name: str, alive: Callable[[], None]) -> Arrays:
+    """The data set, from memory if it is the one that was asked for last.
+
+    `alive` is called every second while it is downloaded, and may raise to stop that.
+
+    Raises:
+        DatasetUnavailable: it is neither here nor to be had, or it is not what it should be.
+    """
+    if name == "mnist":
+        _provide_mnist(alive)
+    return _load(name)
+
+
+@lru_cache(maxsize=1)
+def _load(name: str) -> Arrays:
+    if name == "digits":
+        images, labels = load_digits(return_X_y=True)
+        images, labels = images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
+        size = DATASETS[name].train_samples
+        arrays = images[:size], labels[:size], images[size:], labels[size:]
+        return Arrays(*arrays, _sha256(*arrays))
+    with np.load(_mnist_file(), allow_pickle=False) as archive:
+        found = [np.ascontiguousarray(archive[array]) for array in MNIST_SHA256]
+    return Arrays(found[0], found[1], found[2], found[3], _sha256(*found))
+
+
+def _sha256(*arrays: Bytes) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _mnist_file() -> Path:
+    return settings().data_dir.expanduser().absolute() / "mnist.npz"
+
+
+@lru_cache(maxsize=1)
+def _checked(file: Path, modified: int) -> None:
+    """Refuse an archive with other arrays in it; once for each version of the file."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            for array, sha256 in MNIST_SHA256.items():
+                if _sha256(archive[array]) != sha256:
+                    raise ValueError(f"its {array} is not MNIST's")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetUnavailable(
+            f"{file} is not Keras's mnist.npz ({error}); replace it, or remove it to have it downloaded"
+        ) from error
+
+
+def _provide_mnist(alive: Callable[[], None]) -> None:
+    file = _mnist_file()
+    if not file.exists():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with _only_one(file.with_suffix(".lock"), alive):
+                if not file.exists():
+                    _download(file, alive)
+        except OSError as error:
+            raise _unavailable(file, str(error)) from error
+    _checked(file, file.stat().st_mtime_ns)
+
+
+@contextmanager
+def _only_one(lock: Path, alive: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other process downloads."""
+    with lock.open("w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                alive()
+                time.sleep(1)
+        yield
+
+
+def _download(file: Path, alive: Callable[[], None]) -> None:
+    """Let Keras download it beside its place, and move it there once it is whole."""
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    command = [sys.executable, "-c", DOWNLOAD, str(part)]
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as download:
+        try:
+            for _ in range(DOWNLOAD_SECONDS):
+                alive()
+                with suppress(subprocess.TimeoutExpired):
+                    download.wait(timeout=1)
+                    break
+            else:
+                raise _unavailable(file, f"no end after {DOWNLOAD_SECONDS} seconds")
+            if download.returncode:
+                said.seek(0)
+                last = said.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+                raise _unavailable(file, last[-1][:500])
+            part.replace(file)
+        finally:
+            download.kill()
+            part.unlink(missing_ok=True)
+
+
+def _unavailable(file: Path, reason: str) -> DatasetUnavailable:
+    return DatasetUnavailable(
+        f"MNIST is not on this worker's machine and could not be downloaded: {reason}. Put Keras's mnist.npz into "
+        f"{file.parent} (TUNEWELL_DATA_DIR), or search on the data set 'digits', which needs no download"
+    )

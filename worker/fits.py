@@ -1,0 +1,215 @@
+"""A fit's way through a worker: claimed, trained while its lease is held, and recorded."""
+
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from app.tuning import claims
+from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
+from app.tuning.database import reading, writing
+from app.tuning.tables import JobState, Outcome
+from worker.datasets import DatasetUnavailable
+
+RENEW_SECONDS = 4.0  # between two writes of the lease; a cancellation is looked for at every report
+RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
+MOST_TRACEBACK = 2800  # characters, so that an error stays below 4 KiB
+DATABASE_AWAY = (OperationalError, InterfaceError)
+log = logging.getLogger("tunewell.worker")
+
+
+class Stopped(Exception):
+    """Training is to end without a result."""
+
+
+class Cancelled(Stopped):
+    """The job is being cancelled."""
+
+
+class NoLongerMine(Stopped):
+    """The lease ran out, and the fit was given to somebody else or closed."""
+
+
+class Released(Stopped):
+    """The worker was asked to stop: somebody else will train the fit."""
+
+
+class TimedOut(Exception):
+    """The fit took longer than its job allows."""
+
+
+class Keeper:
+    """Holds a claim while its fit is trained: what training reports to."""
+
+    def __init__(self, engine: Engine, claim: Claim, process: "Process") -> None:
+        self._engine = engine
+        self._claim = claim
+        self._process = process
+        self._epochs: list[dict[str, Any]] = []
+        self._deadline = time.monotonic() + claim.spec.limits.fit_timeout_seconds
+        self._renewed, self._within = time.monotonic(), LEASE_SECONDS
+
+    def report(self, within: float = LEASE_SECONDS) -> None:
+        """Training goes on, and reports again within so many seconds.
+
+        Raises:
+            Stopped: it is to stop instead.
+            TimedOut: it has taken longer than the job allows.
+        """
+        self._process.watch(within)
+        if self._process.stopping():
+            raise Released
+        if time.monotonic() > self._deadline:
+            raise TimedOut(f"longer than fit_timeout_seconds, {self._claim.spec.limits.fit_timeout_seconds:g}")
+        within = max(within, LEASE_SECONDS)
+        due = time.monotonic() - self._renewed >= RENEW_SECONDS or within != self._within or self._epochs
+        try:
+            state = self._renew(within) if due else self._look()
+        except DATABASE_AWAY:
+            # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
+            log.warning("database away", extra={"fit": self._claim.fit_id})
+            self._renewed = time.monotonic()
+            return
+        if state is None:
+            raise NoLongerMine
+        if state == JobState.CANCELLING:
+            raise Cancelled
+
+    def epoch(self, epoch: Mapping[str, Any]) -> None:
+        """An epoch has ended: its row is written with the next report."""
+        self._epochs.append({name: finite(value) for name, value in epoch.items()})
+
+    def take_epochs(self) -> list[dict[str, Any]]:
+        """The epochs that are not written yet."""
+        epochs, self._epochs = self._epochs, []
+        return epochs
+
+    def _look(self) -> JobState | None:
+        with reading(self._engine) as session:
+            return claims.standing(session, self._claim)
+
+    def _renew(self, within: float) -> JobState | None:
+        with writing(self._engine) as session:
+            if not claims.renew(session, self._claim, within, self._epochs):
+                return None
+            state = claims.standing(session, self._claim)
+        self._renewed, self._within, self._epochs = time.monotonic(), within, []
+        return state
+
+
+class Process(Protocol):
+    """The process that training runs in."""
+
+    def stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+
+    def watch(self, within: float) -> None:
+        """Have it killed if this is not called again in time."""
+
+    def rest(self) -> None:
+        """Nothing is being trained: there is nothing to watch."""
+
+
+Train = Callable[[Claim, Keeper], Result]
+
+
+def run_next(engine: Engine, train: Train, worker: str, message_id: str, process: Process) -> bool:
+    """Claim the next fit of any job, train it and record what came of it; False if there was none."""
+    claim = claim_next(engine, worker, message_id)
+    if claim is None:
+        return False
+    fields = {"job": str(claim.job_id), "trial": claim.trial_number, "fold": claim.fold, "attempt": claim.attempt}
+    log.info("fit started", extra=fields)
+    keeper = Keeper(engine, claim, process)
+    try:
+        record = _trained(claim, train, keeper)
+    except NoLongerMine:
+        log.warning("fit given up: it is no longer this attempt's", extra=fields)
+        return True
+    finally:
+        process.rest()
+    if _recorded(engine, record):
+        log.info("fit ended", extra=fields)
+    else:
+        log.warning("late result refused", extra=fields)
+    return True
+
+
+def claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
+    """The next fit of the job that has the fewest running."""
+    with reading(engine) as session:
+        jobs = claims.claimable(session)
+    for job_id, _ in jobs:
+        with writing(engine) as session:
+            if claim := claims.claim(session, job_id, worker, message_id):
+                return claim
+    return None
+
+
+Record = Callable[[Session], bool]
+
+
+def _trained(claim: Claim, train: Train, keeper: Keeper) -> Record:
+    """Train, and turn whatever comes of it into what is to be recorded."""
+    try:
+        keeper.report()
+        result = train(claim, keeper)
+    except Cancelled:
+        return lambda session: claims.stop(session, claim)
+    except Released:
+        return lambda session: claims.release(session, claim)
+    except NoLongerMine:
+        raise
+    except DatasetUnavailable as error:
+        reason = told(error)
+        return lambda session: claims.abandon(session, claim, reason)
+    except Exception as error:
+        return _failed(claim, error)
+    epochs = keeper.take_epochs()
+    return lambda session: claims.finish(session, claim, result, epochs)
+
+
+def _failed(claim: Claim, error: Exception) -> Record:
+    reason = told(error)
+    if isinstance(error, TimedOut):
+        return lambda session: claims.lose(session, claim, Outcome.TIMED_OUT, reason)
+    # TensorFlow's own error is known by its name: this module does without TensorFlow.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return lambda session: claims.lose(session, claim, Outcome.OUT_OF_MEMORY, reason)
+    log.warning("training raised", extra={"fit": claim.fit_id, "error": reason["type"]})
+    return lambda session: claims.fail(session, claim, reason)
+
+
+@retry(
+    retry=retry_if_exception_type(DATABASE_AWAY),
+    wait=wait_exponential_jitter(initial=0.1, max=5),
+    stop=stop_after_delay(RECORD_SECONDS),
+    reraise=True,
+)
+def _recorded(engine: Engine, record: Record) -> bool:
+    with writing(engine) as session:
+        return record(session)
+
+
+def told(error: BaseException) -> Error:
+    """An error as it is stored: type, message and traceback, 4 KiB in all at most."""
+    message = clean(str(error))[:1024]
+    trace = clean("".join(traceback.format_exception(error)))
+    return {"type": type(error).__name__, "message": message, "traceback": trace[-MOST_TRACEBACK:]}
+
+
+def clean(text: str) -> str:
+    """Text that every database and every client takes."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN: such a loss is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
