@@ -222,7 +222,8 @@ def _fail(code: int, document: dict[str, Any], as_json: bool) -> NoReturn:
 
 
 def _read_spec(file: str, as_json: bool) -> bytes:
-    """The file's bytes, as they are, once they are known to be JSON at all."""
+    """The file's bytes, but for a byte order mark, once they are known to be JSON at all."""
+    from codecs import BOM_UTF8
     from pathlib import Path
 
     try:
@@ -234,7 +235,7 @@ def _read_spec(file: str, as_json: bool) -> bytes:
         text = f"{file}: {error.strerror if isinstance(error, OSError) else f'is not JSON: {error}'}"
         print(text, file=sys.stderr)
         _fail(BAD_REQUEST, {"title": "Bad file", "detail": text}, as_json)
-    return spec
+    return spec.removeprefix(BOM_UTF8)
 
 
 def _say_submitted(job: dict[str, Any], stream: Any) -> None:

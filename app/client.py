@@ -14,8 +14,10 @@ Document = dict[str, Any]
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 TRY_LATER = frozenset({429, 502, 503, 504})
 LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After asks for
-CHANGE_PATIENCE = 3.0  # seconds for which a change is tried again before the service counts as unreachable
-WATCH_PATIENCE = 300.0  # the same while watching a job, which outlives a restart of the service
+# For how many seconds a call is tried again before the service counts as unreachable.
+READ_PATIENCE = 0.5
+CHANGE_PATIENCE = 5.0
+WATCH_PATIENCE = 300.0  # long enough for a restart of the machine
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -55,7 +57,7 @@ class Client:
     def create(self, spec: bytes) -> Document:
         """Post a job. The idempotency key keeps it one job, however often the request has to be repeated."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        return self._json(self._send("POST", "/v1/jobs", CHANGE_PATIENCE, content=spec, headers=headers))
+        return self._json(self._send("POST", "/v1/jobs", content=spec, headers=headers))
 
     def job(self, job_id: str) -> Document:
         return self._json(self._send("GET", _path(job_id)))
@@ -63,11 +65,11 @@ class Client:
     def best(self, job_id: str) -> Document:
         return self._json(self._send("GET", _path(job_id, "/best")))
 
-    def cancel(self, job_id: str, patience: float = CHANGE_PATIENCE) -> Document:
+    def cancel(self, job_id: str, patience: float | None = None) -> Document:
         return self._json(self._send("POST", _path(job_id, "/cancel"), patience))
 
     def delete(self, job_id: str) -> None:
-        self._send("DELETE", _path(job_id), CHANGE_PATIENCE)
+        self._send("DELETE", _path(job_id))
 
     def results(self, job_id: str, form: str) -> str:
         """The table of all finished trials as text, in JSON or CSV."""
@@ -104,8 +106,10 @@ class Client:
             token = page["next_page_token"]
         return {"items": items, "next_page_token": token}
 
-    def _send(self, method: str, path: str, patience: float = 0.0, **request: Any) -> httpx2.Response:
+    def _send(self, method: str, path: str, patience: float | None = None, **request: Any) -> httpx2.Response:
         """The answer, asked for again for `patience` seconds while there is none or one that says 'later'."""
+        if patience is None:
+            patience = READ_PATIENCE if method == "GET" else CHANGE_PATIENCE
         started, pause = time.monotonic(), 0.25
         while True:
             try:

@@ -35,11 +35,11 @@ def run(host: str, port: int, workers: int | None) -> int:
     try:
         here = settings()
         home = here.home.absolute()
-        with _lock(home) as lock:
+        with lock(home) as held:
             _end_left_behind(home)
             port = free_port(host, port)
             url = f"http://{_reachable(host)}:{port}"
-            return _supervise(here, host, port, _cores() if workers is None else workers, url, lock)
+            return _supervise(here, host, port, _cores() if workers is None else workers, url, held)
     except (CannotStart, BrokerUnavailable) as error:
         print(error, file=sys.stderr)
     except ValidationError as error:
@@ -48,14 +48,14 @@ def run(host: str, port: int, workers: int | None) -> int:
     return 1
 
 
-def _supervise(here: Settings, host: str, port: int, workers: int, url: str, lock: TextIO) -> int:
+def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
     home = here.home.absolute()
     supervisor = Supervisor(environment(here), PROJECT)
     supervisor.listen()
     try:
         if not _start(supervisor, here, host, port, workers, url):
             return 0 if supervisor.signals else 1
-        _write(lock, {"pid": os.getpid(), "url": url})
+        write_running(held, url)
         print(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", flush=True)
         supervisor.run()
         return 0
@@ -142,7 +142,7 @@ class _Readiness:
 
 
 @contextmanager
-def _lock(home: Path) -> Iterator[TextIO]:
+def lock(home: Path) -> Iterator[TextIO]:
     """Hold the home's lock: one `tunewell up` a home, however it ended before."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,9 +157,9 @@ def _lock(home: Path) -> Iterator[TextIO]:
             where = running(home) or {}
             other = f"at {where['url']} (process {where['pid']})" if where else "or is just starting"
             raise CannotStart(f"Tunewell already runs in {home}, {other}.") from error
-        _write(file, {})
+        write_running(file, "")
         yield file
-        _write(file, {})
+        write_running(file, "")
 
 
 def running(home: Path) -> dict[str, Any] | None:
@@ -175,11 +175,12 @@ def running(home: Path) -> dict[str, Any] | None:
     return None
 
 
-def _write(lock: TextIO, document: dict[str, Any]) -> None:
-    lock.seek(0)
-    lock.truncate()
-    json.dump(document, lock)
-    lock.flush()
+def write_running(held: TextIO, url: str) -> None:
+    """Note in the lock file where this Tunewell is; an empty URL says that it is not ready or no more."""
+    held.seek(0)
+    held.truncate()
+    json.dump({"pid": os.getpid(), "url": url} if url else {}, held)
+    held.flush()
 
 
 def strays(home: Path) -> list[psutil.Process]:

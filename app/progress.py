@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,7 +16,7 @@ from rich.text import Text
 from app.client import Client
 
 SECONDS_BETWEEN_LINES = 10.0
-BAR_WIDTH = 30
+WIDTH = 100  # columns at most, on however wide a terminal
 
 
 class Display(AbstractContextManager["Display"], Protocol):
@@ -95,23 +96,24 @@ class LiveBar:
     def __rich__(self) -> RenderableType:
         if self._job is None:
             return Text(self._note)
-        job = self._job
-        eta = job["eta_seconds"]
+        job, fits, eta = self._job, self._job["fits"], self._job["eta_seconds"]
         left = None if eta is None else max(eta - (time.monotonic() - self._at), 0.0)
-        first = Table.grid(padding=(0, 2))
-        fits = job["fits"]
-        bar = ProgressBar(total=fits["total"] or 1, completed=_done(fits), width=BAR_WIDTH)
-        first.add_row(job["state"], bar, Text(", ".join([counts(job), *_left(left)]), overflow="fold"))
-        below = self._note or ", ".join([*_best(job), *_params(job)])
-        return Group(first, Text(below)) if below else first
+        first = Table.grid(padding=(0, 2), expand=True)
+        first.add_column()
+        first.add_column(ratio=1)
+        first.add_column(no_wrap=True)
+        bar = ProgressBar(
+            total=fits["total"] or 1, completed=_done(fits), complete_style="cyan", finished_style="green"
+        )
+        first.add_row(job["state"], bar, Text(", ".join([f"{_done(fits)} of {fits['total']} fits", *_left(left)])))
+        below = self._note or ", ".join([*_not_queued(fits), *_best(job), *_params(job)])
+        return Constrain(Group(first, Text(below)), WIDTH)
 
 
 def counts(job: dict[str, Any]) -> str:
     """How far the job's fits are, in words."""
     fits = job["fits"]
-    parts = [f"{_done(fits)} of {fits['total']} fits done"]
-    parts += [f"{fits[state]} {state}" for state in ("running", "failed") if fits[state]]
-    return ", ".join(parts)
+    return ", ".join([f"{_done(fits)} of {fits['total']} fits done", *_not_queued(fits)])
 
 
 def duration(seconds: float) -> str:
@@ -125,6 +127,10 @@ def duration(seconds: float) -> str:
 
 def _done(fits: dict[str, int]) -> int:
     return fits["succeeded"] + fits["failed"] + fits["cancelled"]
+
+
+def _not_queued(fits: dict[str, int]) -> list[str]:
+    return [f"{fits[state]} {state}" for state in ("running", "failed") if fits[state]]
 
 
 def _best(job: dict[str, Any]) -> list[str]:

@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +29,7 @@ def print_problem(problem: dict[str, Any]) -> None:
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Rows under their headings; long cells are folded on a terminal and left whole elsewhere."""
     terminal = sys.stdout.isatty()
-    table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold", no_wrap=not terminal)
     for row in rows:
@@ -45,10 +45,12 @@ def print_jobs(jobs: list[dict[str, Any]]) -> None:
 
 
 def print_trials(trials: list[dict[str, Any]]) -> None:
-    """One row a trial with one column for each hyperparameter that any of them names."""
+    """One row a trial with one column for each hyperparameter; a column that would say nothing is left out."""
     names = sorted({name for trial in trials for name in trial["params"]})
     columns = ["rank", "trial", *names, "accuracy", "std", "seconds", "state", "error"]
-    print_table(columns, (_trial_row(trial, names) for trial in trials))
+    rows = [_trial_row(trial, names) for trial in trials]
+    told = [any(row[i] not in {None, "succeeded"} for row in rows) for i in range(len(columns))]
+    print_table(compress(columns, told), (compress(row, told) for row in rows))
 
 
 def print_job(job: dict[str, Any]) -> None:

@@ -150,16 +150,12 @@ class Supervisor:
         code = part.process.returncode if part.process else 0
         part.end_group()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        if now - part.started >= QUICK:
-            part.quick_deaths = 0
-            self.say(f"{part.name} {how}; starting it again")
-            return
-        part.quick_deaths += 1
-        pause = min(0.25 * 2**part.quick_deaths, LONGEST_PAUSE) if part.quick_deaths > 1 else 0.0
-        part.due = now + pause
-        self.say(
-            f"{part.name} {how} soon after its start; starting it again. The end of {part.log}:\n{part.last_lines()}"
-        )
+        quick = now - part.started < QUICK
+        part.quick_deaths = part.quick_deaths + 1 if quick else 0
+        part.due = now + min(0.25 * 2**part.quick_deaths, LONGEST_PAUSE) if part.quick_deaths > 1 else now
+        self.say(f"{part.name} {how}; starting it again")
+        if quick and code != -signal.SIGKILL:  # a kill from outside has left no reason in the log
+            self.say(f"The end of {part.log}:\n{part.last_lines()}")
 
     def _signalled(self, number: int, frame: object) -> None:
         self.signals += 1
