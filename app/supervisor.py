@@ -154,7 +154,7 @@ class Supervisor:
         part.quick_deaths = part.quick_deaths + 1 if quick else 0
         part.due = now + min(0.25 * 2**part.quick_deaths, LONGEST_PAUSE) if part.quick_deaths > 1 else now
         self.say(f"{part.name} {how}; starting it again")
-        if quick and code != -signal.SIGKILL:  # a kill from outside has left no reason in the log
+        if part.quick_deaths == 1 and code != -signal.SIGKILL:  # a kill from outside leaves no reason in the log
             self.say(f"The end of {part.log}:\n{part.last_lines()}")
 
     def _signalled(self, number: int, frame: object) -> None:

@@ -126,7 +126,7 @@ def test_what_never_gets_on_its_feet_is_given_up_with_its_last_words(
     assert not supervisor.wait_until(lambda: False)
     assert told[0] == "api ended with exit code 1; starting it again"
     assert "no such database" in told[1]
-    assert len(told) == 6
+    assert told[2:] == [told[0]] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of a parent's death on Linux only")
