@@ -44,8 +44,8 @@ def _search_and_report(client: Client) -> int:
     print("The article's grid search: 27 candidates on 6,000 images of MNIST, each trained on 3 folds.", flush=True)
     job = _search(client, spec)
     if (job["error"] or {}).get("type") == "DatasetUnavailable":
-        print(f"MNIST is not here and cannot be fetched: {job['error']['message']}")
-        print("The same search on scikit-learn's digits instead, which need no download:", flush=True)
+        print(job["error"]["message"])
+        print("So it is the same search on scikit-learn's digits instead, which need no download:", flush=True)
         job = _search(client, {**spec, "dataset": {"name": "digits"}})
     if job["state"] != "succeeded":
         report.print_job(job)

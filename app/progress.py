@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.client import Client
+from app.client import ENDED, Client
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH = 100  # columns at most, on however wide a terminal
@@ -61,7 +61,7 @@ class Lines:
         self._noted = ""
         now = time.monotonic()
         if job["state"] != self._state or now >= self._due:
-            print(", ".join([job["state"], counts(job), *_best(job), *_left(job["eta_seconds"])]), file=sys.stderr)
+            print(", ".join([job["state"], counts(job), *_best(job), *_left(_eta(job))]), file=sys.stderr)
             self._state, self._due = job["state"], now + SECONDS_BETWEEN_LINES
 
     def note(self, text: str) -> None:
@@ -96,7 +96,7 @@ class LiveBar:
     def __rich__(self) -> RenderableType:
         if self._job is None:
             return Text(self._note)
-        job, fits, eta = self._job, self._job["fits"], self._job["eta_seconds"]
+        job, fits, eta = self._job, self._job["fits"], _eta(self._job)
         left = None if eta is None else max(eta - (time.monotonic() - self._at), 0.0)
         first = Table.grid(padding=(0, 2), expand=True)
         first.add_column()
@@ -147,6 +147,12 @@ def _params(job: dict[str, Any]) -> list[str]:
         if job["best"]
         else []
     )
+
+
+def _eta(job: dict[str, Any]) -> float | None:
+    """The seconds left as the service expects them; none once the job has ended."""
+    eta: float | None = job["eta_seconds"]
+    return None if job["state"] in ENDED else eta
 
 
 def _left(seconds: float | None) -> list[str]:

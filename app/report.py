@@ -56,7 +56,7 @@ def print_trials(trials: list[dict[str, Any]]) -> None:
 def print_job(job: dict[str, Any]) -> None:
     print(f"Job {job['id']}" + (f" ({job['name']})" if job["name"] else ""))
     print(f"  state    {job['state']}, {counts(job)}" + _failed_trials(job))
-    if job["eta_seconds"] is not None:
+    if job["eta_seconds"]:
         print(f"  left     about {duration(job['eta_seconds'])}")
     if job["best"]:
         print(f"  best     {job['best']['validation_accuracy']:.4f} with {_params(job['best']['params'])}")
