@@ -29,4 +29,4 @@ def set_up() -> None:
     """Send all logs of this process to its standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

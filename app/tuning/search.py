@@ -88,6 +88,11 @@ def train_samples(spec: JobSpec) -> int:
     return spec.dataset.train_samples or DATASETS[spec.dataset.name].train_samples
 
 
+def test_samples(spec: JobSpec) -> int:
+    """Samples of the test set that the job takes."""
+    return spec.dataset.test_samples or DATASETS[spec.dataset.name].test_samples
+
+
 def refuse(refusals: "Iterator[Refusal] | list[Refusal]") -> None:
     """Raise `SpecRefused` if there is anything to refuse; ten at most are named."""
     some = [refusal for refusal, _ in zip(refusals, range(MOST_REFUSALS), strict=False)]

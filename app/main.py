@@ -1,0 +1,53 @@
+"""The ASGI app: `uvicorn app.main:app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from sqlalchemy import Engine
+
+from app import catalogue, health, memory, problems, routes
+from app.bodies import LARGEST_BODY
+from app.tuning import __version__, logs
+from app.tuning.database import connect
+from app.tuning.house import House
+from app.tuning.migrations import migrate
+from app.tuning.settings import settings
+
+MOST_THREADS = 16  # requests at a time; each thread has a stack and a share of the heap
+DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
+
+
+def create_app(engine: Engine | None = None) -> FastAPI:
+    """The service on this database, or on the one that the settings name."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logs.set_up()
+        anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
+        app.state.engine = engine or connect(settings().database)
+        migrate(app.state.engine)
+        app.state.house = House(app.state.engine)
+        app.state.house.start()
+        memory.spare()
+        yield
+        app.state.house.stop()
+
+    app = FastAPIOffline(
+        title="Tunewell",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=LARGEST_BODY,
+        separate_input_output_schemas=False,
+    )
+    for router in (routes.router, catalogue.router, health.router):
+        app.include_router(router)
+    problems.install(app)
+    return app
+
+
+app = create_app()
