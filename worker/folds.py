@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from app.tuning import __version__
 from app.tuning.claims import Claim, Result
 from app.tuning.datasets import DATASETS
-from app.tuning.search import train_samples
+from app.tuning.search import test_samples, train_samples
 from app.tuning.spec import CrossValidation, JobSpec
 from worker import training
 from worker.datasets import Arrays, load
@@ -50,7 +50,7 @@ def _split(claim: Claim, arrays: Arrays) -> training.Split:
     samples = train_samples(spec)
     if claim.fold is None:
         rows = np.arange(samples, dtype=np.int32)
-        judged = np.arange(spec.dataset.test_samples or dataset.test_samples, dtype=np.int32)
+        judged = np.arange(test_samples(spec), dtype=np.int32)
         scored = arrays.x_test, arrays.y_test, judged
     else:
         rows, held_out = fold_rows(spec, claim.fold, arrays)
