@@ -1,0 +1,236 @@
+"""Fits: a network trained from a seed on some rows of a data set and scored on others, with signs of life."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from platform import python_version
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from worker import steps
+
+_PROGRAMS_KEPT = 8
+_ARRAYS_KEPT = 8
+_REPORT_SECONDS = 0.6
+
+
+class Split(NamedTuple):
+    """What one fit trains on and is scored on; images are bytes and stay bytes until a batch needs them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    score_images: np.ndarray
+    score_labels: np.ndarray
+    score_rows: np.ndarray
+    scale: float
+    classes: int
+    score_every_epoch: bool
+
+
+class Epoch(NamedTuple):
+    """One pass over the training rows: Keras's running means while training, then the scores if they were asked for."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+
+class Scores(NamedTuple):
+    """What a fit ends with; the loss has the penalties in it, as `keras.Model.evaluate` has."""
+
+    accuracy: float
+    loss: float
+    fit_seconds: float
+    score_seconds: float
+
+
+Report = Callable[[float], None]
+OnEpoch = Callable[[Epoch], None]
+_Call = Callable[[Any, steps.Totals], steps.Totals]
+
+
+class _Means(NamedTuple):
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+class _Pace:
+    """How many images a call may take so that a report is due about every `_REPORT_SECONDS`."""
+
+    def __init__(self, multiply_adds: int) -> None:
+        # Until a call was timed: a billion multiply-adds a second, which every machine beats.
+        self.seconds = multiply_adds * 1e-9
+        self.traced = False
+
+    def images(self, batch: int) -> int:
+        """Whole batches, at least one, and only one in the call that compiles."""
+        return batch * max(1, int(_REPORT_SECONDS / (self.seconds * batch))) if self.traced else batch
+
+    def window(self, images: int) -> float:
+        """Seconds within which a call surely ends."""
+        return max(15.0, 5 * self.seconds * images) if self.traced else max(60.0, self.seconds * images)
+
+    def learn(self, images: int, seconds: float) -> None:
+        """Take the time of a call in, but for the first one's, most of which was compilation."""
+        if self.traced:
+            self.seconds = (self.seconds + seconds / images) / 2 if self.timed else seconds / images
+            self.timed = True
+        self.traced = True
+
+    timed = False
+
+
+class _Warm:
+    """A program kept for the next fit of its architecture, and what is known of its speed."""
+
+    def __init__(self, shape: steps.Shape) -> None:
+        self.program = steps.Program(shape)
+        self.train_pace = _Pace(3 * shape.work())
+        self.score_pace = _Pace(shape.work())
+
+
+_programs: OrderedDict[steps.Shape, _Warm] = OrderedDict()
+_tensors: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
+
+
+def environment() -> dict[str, str]:
+    """Versions of what trains here."""
+    packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
+    return {"python": python_version(), "tensorflow": steps.TENSORFLOW_VERSION, **packages}
+
+
+def train(
+    hyperparameters: Mapping[str, int | float | str], split: Split, seed: int, report: Report, on_epoch: OnEpoch
+) -> Scores:
+    """Train one network as `keras.Model.fit` would and score it; equal arguments give equal bits in every process.
+
+    Raises ValueError if the image is too small for the convolutions, and whatever `report` or `on_epoch` raise.
+    """
+    report(60.0)
+    warm = _warm(_shape(hyperparameters, split))
+    warm.program.reset(seed)
+    fit = _Fit(warm, split, hyperparameters, seed, report)
+    fit_seconds = score_seconds = 0.0
+    epochs = int(hyperparameters["epochs"])
+    for epoch in range(1, epochs + 1):
+        means = fit.train_epoch()
+        scored = fit.score() if split.score_every_epoch or epoch == epochs else None
+        fit_seconds += means.seconds
+        score_seconds += scored.seconds if scored else 0.0
+        told = scored if split.score_every_epoch else None
+        on_epoch(
+            Epoch(
+                epoch,
+                means.loss,
+                means.accuracy,
+                told.loss if told else None,
+                told.accuracy if told else None,
+                means.seconds + (told.seconds if told else 0.0),
+            )
+        )
+    assert scored is not None
+    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds)
+
+
+class _Fit:
+    """A program at work on one split."""
+
+    def __init__(
+        self, warm: _Warm, split: Split, hyperparameters: Mapping[str, int | float | str], seed: int, report: Report
+    ) -> None:
+        self.warm, self.split, self.report = warm, split, report
+        self.batch = int(hyperparameters["batch_size"])
+        self.rates = _rates(hyperparameters, split.scale)
+        self.orders = orders(split.rows, seed)
+        self.dropout_key = steps.on_device(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64), "uint64")
+
+    def train_epoch(self) -> _Means:
+        """One pass over the training rows in a fresh order."""
+        images, labels = _tensor(self.split.images), _tensor(self.split.labels)
+        batch = steps.on_device(self.batch, "int32")
+
+        def call(rows: Any, totals: steps.Totals) -> steps.Totals:
+            return self.warm.program.train(images, labels, rows, batch, self.rates, totals, self.dropout_key)
+
+        return self._run(call, next(self.orders), self.batch, self.warm.train_pace)
+
+    def score(self) -> _Means:
+        """One pass over the scored rows, without dropout."""
+        images, labels = _tensor(self.split.score_images), _tensor(self.split.score_labels)
+        size = self.warm.program.shape.score_batch()
+        batch = steps.on_device(size, "int32")
+
+        def call(rows: Any, totals: steps.Totals) -> steps.Totals:
+            return self.warm.program.score(images, labels, rows, batch, self.rates, totals)
+
+        return self._run(call, self.split.score_rows, size, self.warm.score_pace)
+
+    def _run(self, call: _Call, rows: np.ndarray, batch: int, pace: _Pace) -> _Means:
+        began = mark = time.perf_counter()
+        done, totals = 0, steps.Totals.zero()
+        while done < len(rows):
+            chunk = rows[done : done + pace.images(batch)]
+            self.report(pace.window(len(chunk)))
+            totals = call(steps.on_device(chunk, "int32"), totals)
+            loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
+            mark, before = time.perf_counter(), mark
+            pace.learn(len(chunk), mark - before)
+        return _Means(loss / done, int(totals.correct) / done, mark - began)
+
+
+def orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """The rows in a fresh order for each epoch."""
+    random = np.random.Generator(np.random.SFC64([seed, 1]))
+    while True:
+        yield random.permutation(rows)
+
+
+def _warm(shape: steps.Shape) -> _Warm:
+    if shape not in _programs:
+        _programs[shape] = _Warm(shape)
+        while len(_programs) > _PROGRAMS_KEPT:
+            _programs.popitem(last=False)
+    _programs.move_to_end(shape)
+    return _programs[shape]
+
+
+def _tensor(array: np.ndarray) -> Any:
+    """The array as TensorFlow holds it, copied once; the array is kept so that its id stays its own."""
+    if id(array) not in _tensors:
+        _tensors[id(array)] = (array, steps.on_device(array, "uint8"))
+        while len(_tensors) > _ARRAYS_KEPT:
+            _tensors.popitem(last=False)
+    _tensors.move_to_end(id(array))
+    return _tensors[id(array)][1]
+
+
+def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> steps.Shape:
+    h = hyperparameters
+    whole = {name: int(h[name]) for name in ("conv_blocks", "filters", "kernel_size", "num_neurons")}
+    return steps.Shape(
+        height=split.images.shape[1],
+        width=split.images.shape[2],
+        classes=split.classes,
+        **whole,
+        activation=str(h["activation"]),
+        optimizer=str(h["optimizer"]),
+        momentum=float(h["momentum"]) > 0,
+        weight_decay=float(h["weight_decay"]) > 0,
+        penalty=float(h["l1"]) > 0 or float(h["l2"]) > 0,
+        dropout=float(h["dropout_rate"]) > 0,
+    )
+
+
+def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> steps.Rates:
+    names = steps.Rates._fields[1:]
+    return steps.Rates(*(steps.on_device(value, "float32") for value in (scale, *(hyperparameters[n] for n in names))))
+
+
+steps.prepare()
