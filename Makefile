@@ -1,5 +1,6 @@
-# What each target does: `make help`. `make demo` needs python3 (3.11 or newer) and nothing else.
-PYTHON ?= python3
+# What each target does: `make help`. `make demo` needs python3 (3.11 to 3.13, as TensorFlow does) and nothing else.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(FITS)' 2>/dev/null && echo $(p))))
 PY := .venv/bin/python
 STAMP := .venv/.installed
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -18,8 +19,8 @@ help:
 install: $(STAMP)
 
 $(STAMP): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Tunewell needs Python 3.11 or newer; '$(PYTHON)' is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(or $(PYTHON),python3) -c '$(FITS)' 2>/dev/null || \
+		{ echo "Tunewell needs Python 3.11, 3.12 or 3.13: TensorFlow has no other. Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Could not make .venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing into .venv (TensorFlow is large: this takes a few minutes the first time)"
