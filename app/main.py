@@ -1,6 +1,6 @@
 """The ASGI app: `uvicorn app.main:app`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
@@ -20,7 +20,7 @@ MOST_THREADS = 16  # requests at a time; each thread has a stack and a share of 
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
-def create_app(engine: Engine | None = None) -> FastAPI:
+def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] = House) -> FastAPI:
     """The service on this database, or on the one that the settings name."""
 
     @asynccontextmanager
@@ -29,7 +29,7 @@ def create_app(engine: Engine | None = None) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
         app.state.engine = engine or connect(settings().database)
         migrate(app.state.engine)
-        app.state.house = House(app.state.engine)
+        app.state.house = keeping(app.state.engine)
         app.state.house.start()
         memory.spare()
         yield
