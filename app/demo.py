@@ -11,10 +11,9 @@ from typing import Any
 
 from app import report
 from app.client import Client, RequestRefused, ServiceUnreachable
-from app.local import MARK, PROJECT, CannotStart, environment, free_port, running
+from app.local import MARK, PROJECT, CannotStart, environment, free_port, running, valid_settings
 from app.progress import follow
 from app.supervisor import end_with_parent
-from app.tuning.settings import settings
 
 GRID = PROJECT / "examples" / "article-grid.json"
 LABEL = {"started-by": "demo"}
@@ -78,14 +77,15 @@ def _cancel_earlier(client: Client) -> None:
 @contextmanager
 def _service(port: int) -> Iterator[str]:
     """The URL of the Tunewell that already runs in this home, or of one that is started now and ends with the demo."""
-    home = settings().home.absolute()
+    here = valid_settings()
+    home = here.home.absolute()
     if already := running(home):
         print(f"Tunewell already runs at {already['url']}: the demo uses it and leaves it running.")
         yield already["url"]
         return
     print(f"Starting Tunewell in {home}", flush=True)
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(_port(port))]
-    without_mark = {name: value for name, value in environment(settings()).items() if name != MARK}
+    without_mark = {name: value for name, value in environment(here).items() if name != MARK}
     process = subprocess.Popen(
         command,
         cwd=PROJECT,

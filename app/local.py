@@ -33,7 +33,7 @@ class CannotStart(Exception):
 def run(host: str, port: int, workers: int | None) -> int:
     """Run everything until SIGINT or SIGTERM; the exit code."""
     try:
-        here = settings()
+        here = valid_settings()
         home = here.home.absolute()
         with lock(home) as held:
             _end_left_behind(home)
@@ -42,10 +42,16 @@ def run(host: str, port: int, workers: int | None) -> int:
             return _supervise(here, host, port, _cores() if workers is None else workers, url, held)
     except (CannotStart, BrokerUnavailable) as error:
         print(error, file=sys.stderr)
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"TUNEWELL_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", file=sys.stderr)
     return 1
+
+
+def valid_settings() -> Settings:
+    """The settings, or a sentence on which environment variable is wrong."""
+    try:
+        return settings()
+    except ValidationError as error:
+        wrong = (f"TUNEWELL_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
+        raise CannotStart("; ".join(wrong)) from None
 
 
 def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
@@ -75,8 +81,8 @@ def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers
             return _not_started(supervisor)
     supervisor.start([_api(host, port, logs)])
     supervisor.start(_worker(number, logs) for number in range(1, workers + 1))
-    if _reachable(host) not in {"127.0.0.1", "[::1]", "localhost"} or host in {"0.0.0.0", "::"}:
-        print(f"Whoever can reach {host}:{port} can use this Tunewell.", file=sys.stderr)
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        print(f"Whoever can reach port {port} of {host} can use this Tunewell.", file=sys.stderr)
     waiting = _Readiness(url)
     return supervisor.wait_until(waiting.over) or _not_started(supervisor)
 
@@ -145,7 +151,7 @@ class _Readiness:
 def lock(home: Path) -> Iterator[TextIO]:
     """Hold the home's lock: one `tunewell up` a home, however it ended before."""
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # data sets and results are the user's own affair
         (home / "logs").mkdir(exist_ok=True)
         file = (home / "up.lock").open("a+")
     except OSError as error:
@@ -153,10 +159,10 @@ def lock(home: Path) -> Iterator[TextIO]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            where = running(home) or {}
-            other = f"at {where['url']} (process {where['pid']})" if where else "or is just starting"
-            raise CannotStart(f"Tunewell already runs in {home}, {other}.") from error
+        except BlockingIOError:
+            where = running(home)
+            other = f"at {where['url']} (process {where['pid']})" if where else "or is just starting or stopping"
+            raise CannotStart(f"Tunewell already runs in {home}, {other}.") from None
         write_running(file, "")
         yield file
         write_running(file, "")
@@ -168,7 +174,7 @@ def running(home: Path) -> dict[str, Any] | None:
         with (home / "up.lock").open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return json.loads(file.read()) or None
     except (OSError, ValueError):
         pass
@@ -226,7 +232,9 @@ def free_port(host: str, port: int) -> int:
             probe.bind(address)
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise CannotStart(f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another --port.") from error
+        raise CannotStart(
+            f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another --host or --port."
+        ) from error
 
 
 def _reachable(host: str) -> str:

@@ -69,9 +69,16 @@ class Part:
         """SIGKILL to whatever is left of the process group, the leader included."""
         if self.process is None:
             return
-        kill_group(self.process.pid)
+        self.process.kill()
         self.process.wait()
+        kill_group(self.process.pid)
         self.process = None
+
+    def put_off(self, quick: bool) -> None:
+        """Say when it may start again: at once, or a little later each time if it keeps dying quickly."""
+        self.quick_deaths = self.quick_deaths + 1 if quick else 0
+        pause = min(0.25 * 2**self.quick_deaths, LONGEST_PAUSE) if self.quick_deaths > 1 else 0.0
+        self.due = time.monotonic() + pause
 
     def last_lines(self) -> str:
         """The end of what this process has written, indented."""
@@ -104,7 +111,7 @@ class Supervisor:
         self.stages.append(stage)
         for part in parts:
             stage.append(part)
-            part.start(self.environment, self.folder)
+            self._start(part)
 
     def tick(self) -> None:
         """Start again whatever has died; what dies at once has to wait a little longer each time."""
@@ -113,7 +120,7 @@ class Supervisor:
             if part.process is not None and not part.alive():
                 self._bury(part, now)
             if part.process is None and now >= part.due:
-                part.start(self.environment, self.folder)
+                self._start(part)
 
     def wait_until(self, done: Callable[[], bool]) -> bool:
         """Supervise until `done()`; False when asked to stop, or when a part never gets on its feet."""
@@ -146,13 +153,18 @@ class Supervisor:
                     self.say(f"{part.name} does not end by itself; killing it")
                 part.end_group()
 
+    def _start(self, part: Part) -> None:
+        try:
+            part.start(self.environment, self.folder)
+        except OSError as error:  # no memory, no disk, no such program: it may pass
+            part.put_off(quick=True)
+            self.say(f"{part.name} cannot be started ({error}); trying again")
+
     def _bury(self, part: Part, now: float) -> None:
         code = part.process.returncode if part.process else 0
         part.end_group()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        quick = now - part.started < QUICK
-        part.quick_deaths = part.quick_deaths + 1 if quick else 0
-        part.due = now + min(0.25 * 2**part.quick_deaths, LONGEST_PAUSE) if part.quick_deaths > 1 else now
+        part.put_off(quick=now - part.started < QUICK)
         self.say(f"{part.name} {how}; starting it again")
         if part.quick_deaths == 1 and code != -signal.SIGKILL:  # a kill from outside leaves no reason in the log
             self.say(f"The end of {part.log}:\n{part.last_lines()}")
@@ -162,9 +174,12 @@ class Supervisor:
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL to every process of a group, if there is one."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+    """SIGKILL to every process of a group, and the moment that it takes them to be gone."""
+    with suppress(ProcessLookupError, PermissionError):  # no such group; macOS says the latter of zombies
         os.killpg(group, signal.SIGKILL)
+        for _ in range(50):
+            os.killpg(group, 0)
+            time.sleep(0.02)
 
 
 def end_with_parent() -> None:

@@ -129,6 +129,14 @@ def test_what_never_gets_on_its_feet_is_given_up_with_its_last_words(
     assert told[2:] == [told[0]] * 2
 
 
+def test_a_program_that_is_missing_is_said_and_nothing_breaks(
+    supervisor: Supervisor, home: Path, told: list[str]
+) -> None:
+    supervisor.start([part(home, [str(home / "no-such-program")], "broker"), part(home, SLEEP)])
+    assert not supervisor.wait_until(lambda: False)
+    assert told[0].startswith("broker cannot be started")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of a parent's death on Linux only")
 def test_children_end_when_the_supervisor_is_killed(home: Path) -> None:
     code = f"""
@@ -194,6 +202,13 @@ def test_a_home_that_cannot_be_written_to_is_refused(
     monkeypatch.setattr(local, "settings", lambda: Settings(home=tmp_path / "file" / "home"))
     assert local.run("127.0.0.1", 0, 1) == 1
     assert "TUNEWELL_HOME cannot be written to" in capfd.readouterr().err
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(local, "settings", Settings)
+    monkeypatch.setenv("TUNEWELL_LOG_FORMAT", "xml")
+    assert local.run("127.0.0.1", 0, 1) == 1
+    assert "TUNEWELL_LOG_FORMAT: Input should be 'text' or 'json'" in capfd.readouterr().err
 
 
 def test_children_get_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
