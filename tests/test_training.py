@@ -1,11 +1,7 @@
 """Training agrees with Keras, repeats itself to the bit, reports while it works and keeps no more than it needs."""
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +11,7 @@ from sklearn.datasets import load_digits
 training = pytest.importorskip("worker.training", reason="TensorFlow is not installed")
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 
-from worker import steps  # noqa: E402
+from worker import shapes  # noqa: E402
 
 Hyperparameters = dict[str, int | float | str]
 DEFAULTS: Hyperparameters = {
@@ -54,7 +50,8 @@ def train(changes: Mapping[str, int | float | str], split: Any = SPLIT, seed: in
 
 def trained_weights(changes: Mapping[str, int | float | str], split: Any = SPLIT) -> list[np.ndarray]:
     shape = training._shape({**DEFAULTS, **changes}, split)
-    return [weight.numpy() for weight in training._programs[shape].program.weights]
+    weights: list[np.ndarray] = training._programs[shape].program.weights()
+    return weights
 
 
 def keras_model(h: Hyperparameters, split: Any, seed: int) -> Any:
@@ -77,7 +74,7 @@ def keras_model(h: Hyperparameters, split: Any, seed: int) -> Any:
     )
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     shape = training._shape(h, split)
-    model.set_weights(list(steps.initial_weights(shape, seed)))
+    model.set_weights(list(shapes.initial_weights(shape, seed)))
     return model
 
 

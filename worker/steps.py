@@ -6,11 +6,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN multiplies the thin matrices of small batches up to twice as fast; TensorFlow leaves it off on many CPUs.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from worker.shapes import Shape, initial_weights
 
 TENSORFLOW_VERSION: str = tf.__version__
 Tensor = Any  # TensorFlow ships no types.
@@ -32,53 +34,6 @@ def prepare() -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
         # One thread of a CPU is deterministic by itself, and its ordinary kernels are the faster ones.
         tf.config.experimental.enable_op_determinism()
-
-
-class Shape(NamedTuple):
-    """What shapes a graph; fits that agree in it share one."""
-
-    height: int
-    width: int
-    classes: int
-    conv_blocks: int
-    filters: int
-    kernel_size: int
-    num_neurons: int
-    activation: str
-    optimizer: str
-    momentum: bool
-    weight_decay: bool
-    penalty: bool
-    dropout: bool
-
-    def kernels(self) -> list[tuple[int, ...]]:
-        """Shapes of the kernels, convolutions first, then two dense layers; ValueError if an image is too small."""
-        height, width, channels = self.height, self.width, 1
-        shapes: list[tuple[int, ...]] = []
-        for block in range(self.conv_blocks):
-            filters = self.filters * 2**block
-            shapes.append((self.kernel_size, self.kernel_size, channels, filters))
-            height, width, channels = (height - self.kernel_size + 1) // 2, (width - self.kernel_size + 1) // 2, filters
-            if height < 1 or width < 1:
-                raise ValueError(f"conv block {block + 1} leaves nothing of the {self.height} by {self.width} image")
-        return [*shapes, (height * width * channels, self.num_neurons), (self.num_neurons, self.classes)]
-
-    def work(self) -> int:
-        """Multiply-adds of one image's forward pass."""
-        height, width, total = self.height, self.width, 0
-        for kernel in self.kernels():
-            if len(kernel) == 2:
-                total += kernel[0] * kernel[1]
-                continue
-            height, width = height - self.kernel_size + 1, width - self.kernel_size + 1
-            total += height * width * int(np.prod(kernel))
-            height, width = height // 2, width // 2
-        return total
-
-    def score_batch(self) -> int:
-        """Images scored at a time: as many as keep the first feature map within 32 MB."""
-        side = (self.height - self.kernel_size + 1) * (self.width - self.kernel_size + 1)
-        return int(np.clip(2**23 // (side * self.filters), 1, 1024))
 
 
 class Rates(NamedTuple):
@@ -110,79 +65,88 @@ def on_device(values: Any, kind: str) -> Tensor:
     return tf.constant(values, kind)
 
 
-def initial_weights(shape: Shape, seed: int) -> Iterator[np.ndarray]:
-    """Keras's defaults, kernel and bias in turn: Glorot's uniform (Glorot and Bengio, 2010) and zeros."""
-    random = np.random.Generator(np.random.SFC64([seed, 0]))
-    for kernel in shape.kernels():
-        field = int(np.prod(kernel[:-2]))
-        limit = np.sqrt(6.0 / (field * (kernel[-2] + kernel[-1])))
-        yield random.uniform(-limit, limit, kernel).astype(np.float32)
-        yield np.zeros(kernel[-1], np.float32)
+class _Weight:
+    """A variable and what the optimizer remembers of it."""
+
+    def __init__(self, size: tuple[int, ...], slots: int) -> None:
+        self.value = tf.Variable(tf.zeros(size))
+        self.slots = [tf.Variable(tf.zeros(size)) for _ in range(slots)]
+
+    def reset(self, value: np.ndarray, slot_value: float) -> None:
+        self.value.assign(value)
+        for slot in self.slots:
+            slot.assign(tf.fill(slot.shape, slot_value))
 
 
 class Program:
-    """One architecture's weights, its optimizer's slots, and the two graphs that train and score them."""
+    """One architecture's weights, its optimizer's state, and the two graphs that train and score them."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        kernels = shape.kernels()
-        sizes = [size for kernel in kernels for size in (kernel, kernel[-1:])]
-        self.weights = [tf.Variable(tf.zeros(size)) for size in sizes]
-        self.slots = [[tf.Variable(tf.zeros(size)) for _ in range(_SLOTS[shape.optimizer])] for size in sizes]
+        slots = _SLOTS[shape.optimizer]
+        *convolutions, dense, last = shape.kernels()
+        sizes = [size for kernel in convolutions for size in (kernel, kernel[-1:])]
+        self.convolutions = [_Weight(size, slots) for size in sizes]
+        # The dense kernel lies transposed and in blocks: its products run faster so, and a block's gradient
+        # is still in the cache when the optimizer reads it.
+        self.dense = [_Weight((neurons, dense[0]), slots) for neurons in shape.dense_blocks()]
+        self.head = [_Weight(size, slots) for size in (dense[1:], last, last[1:])]
         self.step = tf.Variable(0, dtype=tf.int64)
         self.momentum_product = tf.Variable(1.0)
+        signature = self._signature()
+        self.train: Callable[..., Totals] = tf.function(self._train, signature, autograph=False)
+        self.score: Callable[..., Totals] = tf.function(self._score, signature[:-1], autograph=False)
+
+    def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
-        images = tf.TensorSpec((None, shape.height, shape.width), tf.uint8)
+        images = tf.TensorSpec((None, self.shape.height, self.shape.width), tf.uint8)
         labels, rows = tf.TensorSpec((None,), tf.uint8), tf.TensorSpec((None,), tf.int32)
-        common = [
-            images,
-            labels,
-            rows,
-            whole,
-            Rates(*[real] * len(Rates._fields)),
-            Totals(tf.TensorSpec((), tf.float64), whole),
-        ]
-        seed = tf.TensorSpec((1,), tf.uint64)
-        self.train: Callable[..., Totals] = tf.function(self._train, [*common, seed], autograph=False)
-        self.score: Callable[..., Totals] = tf.function(self._score, common, autograph=False)
+        rates, totals = Rates(*[real] * len(Rates._fields)), Totals(tf.TensorSpec((), tf.float64), whole)
+        return [images, labels, rows, whole, rates, totals, tf.TensorSpec((1,), tf.uint64)]
 
     def reset(self, seed: int) -> None:
         """Start anew, whatever was trained before: weights from the seed, the optimizer's state empty."""
         # Keras adds Adagrad's epsilon under the root, the fused kernel has none: it goes into the sum from the start.
         empty = 0.1 + 1e-7 if self.shape.optimizer == "adagrad" else 0.0
-        for weight, slots, value in zip(self.weights, self.slots, initial_weights(self.shape, seed), strict=True):
-            weight.assign(value)
-            for slot in slots:
-                slot.assign(tf.fill(slot.shape, empty))
+        *convolutions, dense, bias, last, last_bias = initial_weights(self.shape, seed)
+        blocks = np.split(dense.T, np.cumsum(self.shape.dense_blocks())[:-1])
+        weights = [*self.convolutions, *self.dense, *self.head]
+        for weight, value in zip(weights, [*convolutions, *blocks, bias, last, last_bias], strict=True):
+            weight.reset(value, empty)
         self.step.assign(0)
         self.momentum_product.assign(1.0)
 
-    def _logits(self, images: Tensor, rates: Rates, draw: Tensor | None) -> Tensor:
-        """Bytes (n, height, width) to scores (n, classes); `draw`, uniform in [0, 1), drops out while training."""
-        activation = _ACTIVATIONS[self.shape.activation]
-        x = tf.cast(images[..., None], tf.float32) / rates.scale
-        *convolutions, kernel, bias, last_kernel, last_bias = self.weights
-        for index in range(0, len(convolutions), 2):
-            x = self._block(x, convolutions[index], convolutions[index + 1], activation)
-        x = tf.reshape(x, (-1, kernel.shape[0]))
-        x = activation(tf.nn.bias_add(_dense(x, kernel), bias))
-        if draw is not None:
-            keep = tf.cast(draw >= rates.dropout_rate, tf.float32)
-            x = x * (keep / (1.0 - rates.dropout_rate))
-        return tf.nn.bias_add(tf.matmul(x, last_kernel), last_bias)
+    def weights(self) -> list[np.ndarray]:
+        """The weights as `keras.Model.get_weights` would order and lay them out."""
+        dense = np.concatenate([block.value.numpy() for block in self.dense]).T
+        convolutions, head = ([weight.value.numpy() for weight in part] for part in (self.convolutions, self.head))
+        return [*convolutions, dense, *head]
 
-    def _block(self, x: Tensor, kernel: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-        x = tf.nn.conv2d(x, kernel, 1, "VALID")
-        if self.shape.activation == "gelu":
-            return tf.nn.max_pool2d(activation(tf.nn.bias_add(x, bias)), 2, 2, "VALID")
-        # The maximum commutes with what never falls: the same values from a quarter of the work.
-        return activation(tf.nn.bias_add(tf.nn.max_pool2d(x, 2, 2, "VALID"), bias))
+    def _features(self, images: Tensor, scale: Tensor) -> Tensor:
+        """Bytes (n, height, width) to what the dense layer takes, (n, inputs)."""
+        x = tf.cast(images[..., None], tf.float32) / scale
+        for kernel, bias in zip(self.convolutions[::2], self.convolutions[1::2], strict=True):
+            x = _convolve(x, kernel.value, bias.value, self.shape.activation)
+        return tf.reshape(x, (-1, self.dense[0].value.shape[1]))
+
+    def _sums(self, features: Tensor) -> Tensor:
+        """The dense layer's products, (n, neurons), before bias and activation."""
+        return tf.transpose(tf.concat([tf.matmul(block.value, features, transpose_b=True) for block in self.dense], 0))
+
+    def _logits(self, sums: Tensor, rates: Rates, draw: Tensor | None) -> Tensor:
+        """Scores (n, classes); `draw`, uniform in [0, 1), drops out while training."""
+        bias, last, last_bias = (weight.value for weight in self.head)
+        x = _ACTIVATIONS[self.shape.activation](tf.nn.bias_add(sums, bias))
+        if draw is not None:
+            x = x * (tf.cast(draw >= rates.dropout_rate, tf.float32) / (1.0 - rates.dropout_rate))
+        return tf.nn.bias_add(tf.matmul(x, last), last_bias)
 
     def _penalty(self, rates: Rates) -> Tensor:
         if not self.shape.penalty:
             return tf.constant(0.0)
-        kernel = self.weights[-4]
-        return rates.l1 * tf.reduce_sum(tf.abs(kernel)) + rates.l2 * tf.reduce_sum(tf.square(kernel))
+        kernels = [block.value for block in self.dense]
+        absolute = tf.add_n([tf.reduce_sum(tf.abs(kernel)) for kernel in kernels])
+        return rates.l1 * absolute + rates.l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
 
     def _train(
         self, images: Tensor, labels: Tensor, rows: Tensor, batch: Tensor, rates: Rates, totals: Totals, seed: Tensor
@@ -201,7 +165,7 @@ class Program:
         penalty = self._penalty(rates)
 
         def one(pixels: Tensor, truth: Tensor) -> Totals:
-            logits = self._logits(pixels, rates, None)
+            logits = self._logits(self._sums(self._features(pixels, rates.scale)), rates, None)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
             return Totals(tf.reduce_sum(losses + penalty), _correct(logits, truth))
 
@@ -211,14 +175,21 @@ class Program:
         step = self.step.assign_add(1)
         size = tf.shape(labels)[0]
         draw = self._draw(size, seed, step) if self.shape.dropout else None
-        with tf.GradientTape() as tape:
-            logits = self._logits(images, rates, draw)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) + self._penalty(rates)
-        gradients = tape.gradient(loss, self.weights)
-        # Updating before the last reader of a weight is done would make TensorFlow copy the weight.
-        with tf.control_dependencies(gradients):
-            self._update(gradients, tf.cast(step, tf.float32), rates)
-        return Totals(loss * tf.cast(size, tf.float32), _correct(logits, labels))
+        update = _updater(self.shape, tf.cast(step, tf.float32), rates, self.momentum_product)
+        with tf.GradientTape() as below:
+            features = self._features(images, rates.scale)
+        sums = self._sums(features)
+        with tf.GradientTape() as above:
+            above.watch(sums)
+            logits = self._logits(sums, rates, draw)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        total = (loss + self._penalty(rates)) * tf.cast(size, tf.float32)
+        upstream, *gradients = above.gradient(loss, [sums, *(weight.value for weight in self.head)])
+        _apply(update, self.head, gradients)
+        upstream = self._train_dense(features, upstream, rates, update)
+        variables = [weight.value for weight in self.convolutions]
+        _apply(update, self.convolutions, below.gradient(features, variables, output_gradients=upstream))
+        return Totals(total, _correct(logits, labels))
 
     def _draw(self, size: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         counter = tf.stack([tf.constant(0, tf.uint64), tf.cast(step, tf.uint64)])
@@ -226,12 +197,20 @@ class Program:
             shape=[size, self.shape.num_neurons], key=seed, counter=counter, alg=1, dtype=tf.float32
         )
 
-    def _update(self, gradients: list[Tensor], step: Tensor, rates: Rates) -> None:
-        update = _updater(self.shape, step, rates, self.momentum_product)
-        for weight, slots, gradient in zip(self.weights, self.slots, gradients, strict=True):
-            if self.shape.weight_decay:
-                weight.assign_sub(weight * rates.weight_decay * rates.learning_rate)
-            update(weight.handle, [slot.handle for slot in slots], gradient)
+    def _train_dense(self, features: Tensor, upstream: Tensor, rates: Rates, update: "_Update") -> Tensor:
+        """Train the dense kernel block by block; gives the gradient with respect to the features, (n, inputs)."""
+        passed_on: list[Tensor] = []
+        previous: list[Any] = [upstream]
+        for block, part in zip(self.dense, tf.split(tf.transpose(upstream), self.shape.dense_blocks()), strict=True):
+            with tf.control_dependencies(previous):
+                passed_on.append(tf.matmul(part, block.value, transpose_a=True))
+                gradient = tf.matmul(part, features)
+            if self.shape.penalty:
+                gradient += rates.l1 * tf.sign(block.value) + 2.0 * rates.l2 * block.value
+            # The weight is free to change in place once the last that reads it is done; else TensorFlow copies it.
+            with tf.control_dependencies([passed_on[-1], gradient]):
+                previous = [update(block, gradient)]
+        return tf.add_n(passed_on)
 
 
 def _each_batch(
@@ -255,21 +234,37 @@ def _correct(logits: Tensor, labels: Tensor) -> Tensor:
     return tf.reduce_sum(tf.cast(tf.equal(guesses, labels), tf.int32))
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def _dense(x: Tensor, kernel: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
-    """A product whose gradients are asked for in the order that runs fastest."""
-
-    def gradient(upstream: Tensor, variables: object = None) -> tuple[Tensor, Tensor]:
-        return tf.matmul(upstream, kernel, transpose_b=True), tf.matmul(x, upstream, transpose_a=True)
-
-    return tf.matmul(x, kernel), gradient
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:
+    x = tf.nn.conv2d(x, kernel, 1, "VALID")
+    if activation == "gelu":
+        return tf.nn.max_pool2d(_ACTIVATIONS[activation](tf.nn.bias_add(x, bias)), 2, 2, "VALID")
+    # The maximum commutes with what never falls: the same values from a quarter of the work.
+    return _ACTIVATIONS[activation](tf.nn.bias_add(tf.nn.max_pool2d(x, 2, 2, "VALID"), bias))
 
 
-_Update = Callable[[Tensor, list[Tensor], Tensor], None]
+_Update = Callable[[_Weight, Tensor], Any]
+
+
+def _apply(update: _Update, weights: list[_Weight], gradients: list[Tensor]) -> None:
+    with tf.control_dependencies(gradients):
+        for weight, gradient in zip(weights, gradients, strict=True):
+            update(weight, gradient)
 
 
 def _updater(shape: Shape, step: Tensor, rates: Rates, momentum_product: Any) -> _Update:
-    """Keras's equations (keras.optimizers, version 3) for one weight's handle, its slots' handles and its gradient."""
+    """What updates one weight by its gradient, by the equations of keras.optimizers, version 3."""
+    fused = _fused(shape, step, rates, momentum_product)
+
+    def update(weight: _Weight, gradient: Tensor) -> Any:
+        if shape.weight_decay:
+            weight.value.assign_sub(weight.value * rates.weight_decay * rates.learning_rate)
+        return fused(weight.value.handle, [slot.handle for slot in weight.slots], gradient)
+
+    return update
+
+
+def _fused(shape: Shape, step: Tensor, rates: Rates, momentum_product: Any) -> Callable[..., Any]:
+    """TensorFlow's kernel for the optimizer, a function of a weight's handle, its slots' handles and its gradient."""
     raw, rate = tf.raw_ops, rates.learning_rate
     if shape.optimizer == "nadam":
         return _nadam(step, rate, momentum_product)
@@ -283,14 +278,13 @@ def _updater(shape: Shape, step: Tensor, rates: Rates, momentum_product: Any) ->
     if shape.optimizer == "adagrad":
         return lambda w, s, g: raw.ResourceApplyAdagrad(var=w, accum=s[0], lr=rate, grad=g)
     if shape.momentum:
-        return lambda w, s, g: raw.ResourceApplyKerasMomentum(
-            var=w, accum=s[0], lr=rate, grad=g, momentum=rates.momentum
-        )
+        fixed = {"lr": rate, "momentum": rates.momentum}
+        return lambda w, s, g: raw.ResourceApplyKerasMomentum(var=w, accum=s[0], grad=g, **fixed)
     return lambda w, s, g: raw.ResourceApplyGradientDescent(var=w, alpha=rate, delta=g)
 
 
-def _nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> _Update:
-    """Nesterov's Adam (Dozat, 2015) as two runs of Adam's kernel: by the momentum, then by the gradient alone."""
+def _nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> Callable[..., Any]:
+    """Nesterov's Adam (Dozat, 2016) as two runs of Adam's kernel: by the momentum, then by the gradient alone."""
     now, after = (0.9 * (1.0 - 0.5 * tf.pow(0.96, step + ahead)) for ahead in (0.0, 1.0))
     product = momentum_product.assign(momentum_product * now)
     root = tf.sqrt(1.0 - tf.pow(0.999, step))
@@ -298,10 +292,11 @@ def _nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> _Update:
     by_gradient = rate * root * (1.0 - now) / (1.0 - product)
     fixed = {"beta1_power": 0.0, "beta2_power": 0.0, "epsilon": 1e-7 * root}
 
-    def update(weight: Tensor, slots: list[Tensor], gradient: Tensor) -> None:
-        for lr, first, betas in ((by_momentum, slots[0], (0.9, 0.999)), (by_gradient, slots[2], (0.0, 1.0))):
-            tf.raw_ops.ResourceApplyAdam(
-                var=weight, m=first, v=slots[1], grad=gradient, lr=lr, beta1=betas[0], beta2=betas[1], **fixed
-            )
+    def update(w: Tensor, s: list[Tensor], g: Tensor) -> Any:
+        tf.raw_ops.ResourceApplyAdam(var=w, m=s[0], v=s[1], grad=g, lr=by_momentum, beta1=0.9, beta2=0.999, **fixed)
+        # With beta1 0 and beta2 1 the "momentum" is the gradient itself and the second moment stays.
+        return tf.raw_ops.ResourceApplyAdam(
+            var=w, m=s[2], v=s[1], grad=g, lr=by_gradient, beta1=0.0, beta2=1.0, **fixed
+        )
 
     return update

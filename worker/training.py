@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from worker import steps
+from worker.shapes import Shape
 
 _PROGRAMS_KEPT = 8
 _ARRAYS_KEPT = 8
@@ -90,13 +91,13 @@ class _Pace:
 class _Warm:
     """A program kept for the next fit of its architecture, and what is known of its speed."""
 
-    def __init__(self, shape: steps.Shape) -> None:
+    def __init__(self, shape: Shape) -> None:
         self.program = steps.Program(shape)
         self.train_pace = _Pace(3 * shape.work())
         self.score_pace = _Pace(shape.work())
 
 
-_programs: OrderedDict[steps.Shape, _Warm] = OrderedDict()
+_programs: OrderedDict[Shape, _Warm] = OrderedDict()
 _tensors: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
 
 
@@ -192,7 +193,7 @@ def orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield random.permutation(rows)
 
 
-def _warm(shape: steps.Shape) -> _Warm:
+def _warm(shape: Shape) -> _Warm:
     if shape not in _programs:
         _programs[shape] = _Warm(shape)
         while len(_programs) > _PROGRAMS_KEPT:
@@ -211,10 +212,10 @@ def _tensor(array: np.ndarray) -> Any:
     return _tensors[id(array)][1]
 
 
-def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> steps.Shape:
+def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Shape:
     h = hyperparameters
     whole = {name: int(h[name]) for name in ("conv_blocks", "filters", "kernel_size", "num_neurons")}
-    return steps.Shape(
+    return Shape(
         height=split.images.shape[1],
         width=split.images.shape[2],
         classes=split.classes,
