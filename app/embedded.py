@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def left_behind(home: Path) -> list[psutil.Process]:
 
 def set_aside(folder: Path) -> None:
     """Begin with an empty queue when the old one cannot be read: messages are hints, so no work is lost."""
-    folder.rename(folder.with_name(f"broker.unreadable-{int(time.time())}"))
+    aside = folder.with_name(f"broker.unreadable-{int(time.time())}")
+    folder.rename(aside)
+    print(f"The broker's queue cannot be read and is now in {aside}; the jobs go on without it.", file=sys.stderr)
     _private(folder)
 
 

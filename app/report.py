@@ -31,7 +31,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(Text(column), overflow="fold", no_wrap=not terminal)
+        table.add_column(Text(column), overflow="fold", no_wrap=not terminal or column == "id")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console(width=None if terminal else UNLIMITED, highlight=False).print(table)
@@ -39,7 +39,8 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 
 def print_jobs(jobs: list[dict[str, Any]]) -> None:
     rows = (
-        (job["id"], job["name"], job["state"], _share(job), _accuracy(job["best"]), job["created_at"]) for job in jobs
+        (job["id"], job["name"], job["state"], _share(job), _accuracy(job["best"]), job["created_at"][:19] + "Z")
+        for job in jobs
     )
     print_table(["id", "name", "state", "fits", "best", "created"], rows)
 
