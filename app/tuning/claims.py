@@ -245,7 +245,7 @@ def _put_back(session: Session, hold: Hold, outcome: Outcome, error: Error | Non
     if job and job.state == JobState.CANCELLING:
         return _end(session, hold, State.CANCELLED, outcome, {})
     again = {"state": State.QUEUED, "lease_until": None, "worker": None, "started_at": None}
-    lost = {"lost_attempts": Fit.lost_attempts + (error is not None)}
+    lost = {"lost_attempts": Fit.lost_attempts + int(error is not None)}  # PostgreSQL adds no booleans
     if not job or not change(
         session, update(Fit).where(Fit.id == hold.fit_id, *_fence(hold.attempt)).values(again | lost)
     ):
