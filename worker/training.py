@@ -1,5 +1,6 @@
 """Fits: a network trained from a seed on some rows of a data set and scored on others, with signs of life."""
 
+import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -195,9 +196,10 @@ def orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
 
 def _warm(shape: Shape) -> _Warm:
     if shape not in _programs:
-        _programs[shape] = _Warm(shape)
-        while len(_programs) > _PROGRAMS_KEPT:
+        while len(_programs) >= _PROGRAMS_KEPT:
             _programs.popitem(last=False)
+            gc.collect()  # Graphs are full of cycles, and Python does not see how large what they hold is.
+        _programs[shape] = _Warm(shape)
     _programs.move_to_end(shape)
     return _programs[shape]
 
