@@ -1,6 +1,6 @@
 """How fits are claimed, kept and recorded: every change names its attempt, so that a late one finds nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -188,13 +188,14 @@ def still_expired(session: Session, hold: Hold) -> bool:
 def died(session: Session, message_id: str, worker: str, outcome: Outcome, error: Error) -> bool:
     """Record that the process which worked on this message has died; False if it held no fit (any more)."""
     attempts = (Attempt.message_id == message_id, Attempt.worker == worker)
-    row: Row[UUID, int, int] | None = session.execute(
+    rows: Sequence[Row[UUID, int, int]] = session.execute(
         select(Fit.job_id, Attempt.fit_id, Attempt.attempt)
         .join(Fit, Fit.id == Attempt.fit_id)
         .where(*attempts, Attempt.ended_at.is_(None))
-    ).one_or_none()
-    if row:
-        return lose(session, Hold(*row), outcome, error)
+    ).all()
+    if rows:
+        # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
+        return len(rows) == 1 and lose(session, Hold(*rows[0]), outcome, error)
     # House-keeping has seen the lease run out first; now the reason is known.
     vague = update(Attempt).where(*attempts, Attempt.outcome == Outcome.LOST)
     change(session, vague.values(outcome=outcome, error=error))
@@ -203,6 +204,9 @@ def died(session: Session, message_id: str, worker: str, outcome: Outcome, error
 
 def _insert_epochs(session: Session, mine: Hold, epochs: Iterable[dict[str, Any]]) -> None:
     if rows := [{"fit_id": mine.fit_id, **epoch} for epoch in epochs]:
+        # The answer to an earlier commit may have been lost: then they are there already.
+        again = (EpochRow.fit_id == mine.fit_id, EpochRow.epoch >= rows[0]["epoch"])
+        change(session, delete(EpochRow).where(*again))
         session.execute(insert(EpochRow), rows)
 
 
