@@ -3,7 +3,11 @@
 The rows are the truth and a wake is only a hint, so that it holds nothing, and losing or doubling one does no harm.
 """
 
+from typing import Any
+
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -14,7 +18,22 @@ TASK = "tunewell.run_next_fit"
 MOST_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
 BROKER_SECONDS = 2.0  # a frozen broker holds nobody up for longer
 
-celery = Celery("tunewell", broker=settings().broker)
+
+class SteadyConnection(Connection):  # type: ignore[misc]
+    """Tries a broker that is away every two seconds: left alone, kombu's pauses grow to half a minute."""
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        steady = {"interval_start": 1, "interval_step": 1, "interval_max": 1}
+        return super()._ensure_connection(*args, **options | steady)
+
+
+class SteadyAMQP(AMQP):  # type: ignore[misc]
+    """Celery's way to its connections."""
+
+    Connection = SteadyConnection
+
+
+celery = Celery("tunewell", broker=settings().broker, amqp=SteadyAMQP)
 celery.conf.update(
     task_default_queue=QUEUE,
     task_ignore_result=True,
@@ -23,6 +42,8 @@ celery.conf.update(
     accept_content=["json"],
     task_publish_retry=False,
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # a full Redis refuses the worker's notes: no reason to end
     broker_connection_timeout=BROKER_SECONDS,
     broker_transport_options={
         "socket_timeout": BROKER_SECONDS,
