@@ -135,7 +135,7 @@ def run_next(engine: Engine, train: Train, worker: str, message_id: str, process
         return True
     finally:
         process.rest()
-    if _recorded(engine, record):
+    if recorded(engine, record):
         log.info("fit ended", extra=fields)
     else:
         log.warning("late result refused", extra=fields)
@@ -193,7 +193,8 @@ def _failed(claim: Claim, error: Exception) -> Record:
     stop=stop_after_delay(RECORD_SECONDS),
     reraise=True,
 )
-def _recorded(engine: Engine, record: Record) -> bool:
+def recorded(engine: Engine, record: Record) -> bool:
+    """Record in one transaction, again and again while the database is away: what is recorded must bear repeating."""
     with writing(engine) as session:
         return record(session)
 

@@ -1,0 +1,122 @@
+"""The worker's processes: how they work, how they are watched and asked to stop, and what is noted when one dies."""
+
+import faulthandler
+import logging
+import os
+import signal
+import threading
+from functools import lru_cache
+from typing import Any
+
+from billiard import active_children
+from celery import Task, signals
+from sqlalchemy import Engine
+
+from app.tuning import broker, claims, logs
+from app.tuning.broker import celery as app
+from app.tuning.database import connect, reading
+from app.tuning.migrations import migrate
+from app.tuning.settings import settings
+from app.tuning.tables import Outcome
+from worker import fits, loss
+
+FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
+HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
+log = logging.getLogger("tunewell.worker")
+
+app.conf.update(
+    worker_pool="prefork",
+    worker_pool_start_method="spawn",  # TensorFlow hangs after a fork
+    worker_proc_alive_timeout=120.0,
+    worker_lost_wait=1.0,  # a dead process's fit is put back, and its place filled, after this instead of 10 s
+    worker_disable_prefetch=True,  # a busy worker holds no wake that an idle one could use
+    worker_prefetch_multiplier=1,
+    worker_max_memory_per_child=2_000_000,  # KiB
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_send_task_events=False,
+)
+
+
+class TrainingProcess:
+    """This process as training sees it: it may be asked to stop, and it is killed if it hangs."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._parent = os.getppid()
+
+    def ask_to_stop(self, *_: Any) -> None:
+        """Give the fit back at the next report."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        # Where the kernel does not end orphans (Linux does, by Celery's wish), they end themselves.
+        return self._stopping or os.getppid() != self._parent
+
+    def watch(self, within: float) -> None:
+        # A thread in C: it needs no interpreter lock, so that it ends what hangs while holding it.
+        faulthandler.dump_traceback_later(within + HANG_SECONDS, exit=True, file=2)
+
+    def rest(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+
+
+process = TrainingProcess()
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """This process's connections, on the newest schema."""
+    made = connect(settings().database)
+    migrate(made)
+    return made
+
+
+def work(task: Task, train: fits.Train) -> None:
+    """Train the next fit, and the next, until no job has any."""
+    for _ in range(FITS_PER_MESSAGE):
+        if process.stopping() or not fits.run_next(engine(), train, task.request.hostname, task.request.id, process):
+            break
+    pass_on()
+
+
+def pass_on() -> None:
+    """Wake another worker if there is more to claim; should that fail, house-keeping will."""
+    with reading(engine()) as session:
+        more = claims.claimable(session)
+    if more:
+        try:
+            broker.wake(1)
+        except broker.BrokerError as error:
+            log.warning("wake not sent", extra={"reason": type(error).__name__})
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    logs.set_up()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _listen_for_the_stop(**_: Any) -> None:
+    signal.signal(signal.SIGUSR2, process.ask_to_stop)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _ask_children_to_stop(**_: Any) -> None:
+    for child in active_children():
+        os.kill(child.pid, signal.SIGUSR2)
+
+
+@signals.task_failure.connect  # type: ignore[untyped-decorator]
+def _note_the_loss(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    """In the worker's main process: a training process has died with a fit in its hands."""
+    if reason := loss.reason(exception):
+        # Not in this thread, which serves the broker and the other processes: the database may be away.
+        threading.Thread(target=_record_loss, args=(task_id, sender.request.hostname, *reason), daemon=True).start()
+
+
+def _record_loss(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:
+    put_back = fits.recorded(engine(), lambda session: claims.died(session, message_id, worker, outcome, error))
+    log.warning("training process died", extra={"outcome": str(outcome), "put_back": put_back})
+    pass_on()
