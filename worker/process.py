@@ -19,6 +19,7 @@ from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 from app.tuning.tables import Outcome
 from worker import fits, loss
+from worker.hearing import Hearing
 
 FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
 HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
@@ -100,6 +101,11 @@ def _set_up_logging(**_: Any) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _listen_for_the_stop(**_: Any) -> None:
     signal.signal(signal.SIGUSR2, process.ask_to_stop)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _watch_the_hearing(sender: Any, **_: Any) -> None:
+    Hearing(engine, sender.hostname, sender.pool.num_processes).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -173,6 +173,12 @@ def lose(session: Session, hold: Hold, outcome: Outcome, error: Error) -> bool:
     return _end(session, hold, State.FAILED, outcome, {"error": error | {"message": last}})
 
 
+def held(session: Session, worker: str) -> int:
+    """How many fits a worker trains just now."""
+    mine = select(func.count()).where(Fit.state == State.RUNNING, Fit.worker == worker)
+    return session.scalar(mine) or 0
+
+
 def expired(session: Session) -> list[Hold]:
     """The attempts whose lease has run out."""
     late = (Fit.state == State.RUNNING, Fit.lease_until < clock(0))
