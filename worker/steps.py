@@ -72,7 +72,7 @@ class _Weight:
         self.value = tf.Variable(tf.zeros(size))
         self.slots = [tf.Variable(tf.zeros(size)) for _ in range(slots)]
 
-    def reset(self, value: np.ndarray, slot_value: float) -> None:
+    def reset(self, value: Tensor, slot_value: float) -> None:
         self.value.assign(value)
         for slot in self.slots:
             slot.assign(tf.fill(slot.shape, slot_value))
@@ -96,6 +96,7 @@ class Program:
         signature = self._signature()
         self.train: Callable[..., Totals] = tf.function(self._train, signature, autograph=False)
         self.score: Callable[..., Totals] = tf.function(self._score, signature[:-1], autograph=False)
+        self._restart: Callable[[list[np.ndarray]], None] = tf.function(self._reset, autograph=False)
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
@@ -106,12 +107,14 @@ class Program:
 
     def reset(self, seed: int) -> None:
         """Start anew, whatever was trained before: weights from the seed, the optimizer's state empty."""
-        # Keras adds Adagrad's epsilon under the root, the fused kernel has none: it goes into the sum from the start.
-        empty = 0.1 + 1e-7 if self.shape.optimizer == "adagrad" else 0.0
         *convolutions, dense, bias, last, last_bias = initial_weights(self.shape, seed)
         blocks = np.split(dense.T, np.cumsum(self.shape.dense_blocks())[:-1])
-        weights = [*self.convolutions, *self.dense, *self.head]
-        for weight, value in zip(weights, [*convolutions, *blocks, bias, last, last_bias], strict=True):
+        self._restart([*convolutions, *blocks, bias, last, last_bias])
+
+    def _reset(self, values: list[Tensor]) -> None:
+        # Keras adds Adagrad's epsilon under the root, the fused kernel has none: it goes into the sum from the start.
+        empty = 0.1 + 1e-7 if self.shape.optimizer == "adagrad" else 0.0
+        for weight, value in zip([*self.convolutions, *self.dense, *self.head], values, strict=True):
             weight.reset(value, empty)
         self.step.assign(0)
         self.momentum_product.assign(1.0)
