@@ -1,18 +1,60 @@
-"""Reads request bodies strictly: JSON in UTF-8, without what JSON or the databases cannot hold."""
+"""Reads requests strictly: JSON in UTF-8, of a size that is bounded, without what JSON or the databases cannot hold."""
 
 import email.message
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.problems import Problem, refused
+from app.problems import Problem, document, refused
+from app.refusals import Path
+from app.tuning.search import MOST_REFUSALS
 
 LARGEST_BODY = 64 * 1024  # bytes
+MOST_DRAINED = 16 * 1024 * 1024  # bytes of a refused body that are read, so that its sender hears why
 MOST_DIGITS = 400  # of a number; the largest float has 309
+MOST_LEVELS = 50  # of nesting; a job has six
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class BodyLimit:
+    """Refuses larger bodies with 413: by their Content-Length, or else once so many bytes have come."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        came = 0
+
+        async def count() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > LARGEST_BODY:
+                await _drain(receive, message)
+                raise Problem(413)
+            return message
+
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > LARGEST_BODY:
+            await _drain(receive, await receive())
+            return await document(Problem(413))(scope, receive, send)
+        await self._app(scope, count, send)
+
+
+async def _drain(receive: Receive, message: Message) -> None:
+    came = 0
+    while message.get("more_body") and came < MOST_DRAINED:
+        message = await receive()
+        came += len(message.get("body", b""))
 
 
 class StrictRequest(Request):
@@ -21,33 +63,26 @@ class StrictRequest(Request):
     async def body(self) -> bytes:
         content = await super().body()
         said = email.message.Message()
-        said["content-type"] = self.headers.get("content-type", "")
-        charset = (said.get_param("charset") or "utf-8") if self.headers.get("content-type") else "utf-8"
-        if said.get_content_type() != "application/json" or str(charset).lower() not in ("utf-8", "utf8"):
-            raise Problem(415, "The body must be JSON in UTF-8, with the header Content-Type: application/json.")
+        said["content-type"] = self.headers.get("content-type", "text/plain")
+        charset = str(said.get_param("charset") or "utf-8").lower()
+        if said.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
+            raise Problem(415)
         return content
 
     async def json(self) -> Any:
-        try:
-            return parse(await self.body())
-        except RecursionError:
-            raise refused([("", "The JSON is nested too deeply.")]) from None
-        except UnicodeError:
-            raise refused([("", "The JSON is not UTF-8, or has half of a surrogate pair in it.")]) from None
-        except json.JSONDecodeError as error:
-            where = f"line {error.lineno}, column {error.colno}"
-            raise refused([("", f"The body is not JSON: {error.msg} at {where}.")]) from None
-        except ValueError as error:
-            raise refused([("", str(error))]) from None
+        return parse(await self.body())
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body with `StrictRequest`."""
+    """A route that reads its body with `StrictRequest`, and whose query names nothing twice."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
+            named = Counter(name for name, _ in request.query_params.multi_items())
+            if twice := [name for name, times in named.items() if times > 1]:
+                raise refused([((name,), "This parameter is given twice: give it once.") for name in twice])
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly
@@ -57,35 +92,75 @@ def parse(body: bytes) -> Any:
     """The JSON in a body.
 
     Raises:
-        ValueError: it is no JSON, or it holds what is refused, or it is not UTF-8 (UnicodeError).
-        RecursionError: it is nested too deeply.
+        Problem: it is no JSON, it is not UTF-8, or it holds what is refused.
     """
-    value = json.loads(
-        body.decode("utf-8"),
-        object_pairs_hook=_without_duplicates,
-        parse_int=_integer,
-        parse_float=_finite,
-        parse_constant=_finite,
-    )
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates, in keys too, end here
+    if body.startswith(BYTE_ORDER_MARK):
+        raise refused([((), "The body begins with a byte order mark: leave it out.")])
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+    except RecursionError:
+        raise refused([((), DEEP)]) from None
+    except UnicodeDecodeError as error:
+        raise refused([((), f"The body is not UTF-8: byte {error.start} is wrong.")]) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise refused([((), f"The body is not JSON: {error.msg}: {where}.")]) from None
+    if wrong := list(islice(_wrong(value, ()), MOST_REFUSALS)):
+        raise refused(wrong)
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+DEEP = f"The JSON is nested too deeply: {MOST_LEVELS} levels at most."
+
+
+class _Refused:
+    """Stands in parsed JSON for what is refused, until it is known where that is."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("An object names a key twice: name each once.")
+        times = Counter(key for key, _ in pairs)
+        found |= {key: _Refused("This key is named twice: name it once.") for key in found if times[key] > 1}
     return found
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(f"A number has more than {MOST_DIGITS} digits.")
-    return int(digits)
+def _integer(digits: str) -> "int | _Refused":
+    return int(digits) if len(digits) <= MOST_DIGITS else _Refused(f"A number of more than {MOST_DIGITS} digits.")
 
 
-def _finite(text: str) -> float:
+def _finite(text: str) -> "float | _Refused":
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("A number is NaN, Infinity or too large: numbers must be finite.")
-    return value
+    return value if math.isfinite(value) else _Refused("NaN, Infinity or too large: take a finite number.")
+
+
+def _wrong(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """What is refused in parsed JSON, and where."""
+    if len(path) > MOST_LEVELS:
+        yield (), DEEP
+    elif isinstance(value, _Refused):
+        yield path, value.reason
+    elif isinstance(value, str) and not _whole(value):
+        yield path, "Half of a surrogate pair: text must be Unicode."
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _wrong(one, (*path, index))
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            if _whole(key):
+                yield from _wrong(one, (*path, key))
+            else:
+                yield path, "A key has half of a surrogate pair: text must be Unicode."
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter
 
+from app.openapi import problem
 from app.schemas import DatasetAnswer, DatasetPage, Hyperparameter, ModelAnswer, ModelPage
 from app.tuning.datasets import DATASETS
 from app.tuning.models import MODELS, Cnn, hyperparameters
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problem(413, 500))
 
 
 @router.get("/datasets")

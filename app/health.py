@@ -1,15 +1,16 @@
 """Whether the process lives, and whether it can do its work."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.problems import AWAY_SECONDS
+from app.openapi import problem
+from app.problems import Away
 from app.schemas import Health
 from app.tuning import broker
 from app.tuning.database import reading
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=problem(413, 500))
 
 
 @router.get("/livez")
@@ -18,18 +19,14 @@ def livez() -> Health:
     return Health(status="ok", checks={"process": "ok"})
 
 
-@router.get("/readyz", responses={503: {"model": Health, "description": "The database is away."}})
-def readyz(request: Request, response: Response) -> Health:
+@router.get("/readyz", responses=problem(503))
+def readyz(request: Request) -> Health:
     """The database answers; without the broker the service is degraded, since jobs are accepted but wait."""
     database, queue = _database(request.app.state.engine), _broker()
-    status = "unavailable" if not database else "ok" if queue else "degraded"
+    checks = {name: "ok" if well else "unavailable" for name, well in (("database", database), ("broker", queue))}
     if not database:
-        response.status_code = 503
-        response.headers["Retry-After"] = str(AWAY_SECONDS)
-    checks = {"database": database, "broker": queue}
-    return Health.model_validate(
-        {"status": status, "checks": {name: "ok" if well else "unavailable" for name, well in checks.items()}}
-    )
+        raise Away(checks=checks)
+    return Health.model_validate({"status": "ok" if queue else "degraded", "checks": checks})
 
 
 def _database(engine: Engine) -> bool:

@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
-from app import catalogue, health, memory, problems, routes
-from app.bodies import LARGEST_BODY
+from app import catalogue, health, memory, openapi, problems, routes
+from app.bodies import BodyLimit
 from app.tuning import __version__, logs
 from app.tuning.database import connect
 from app.tuning.house import House
@@ -41,12 +42,16 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
         description=DESCRIPTION,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(BodyLimit)
     for router in (routes.router, catalogue.router, health.router):
         app.include_router(router)
     problems.install(app)
+    document = app.openapi
+    app.openapi = cache(lambda: openapi.completed(document()))  # type: ignore[method-assign]
     return app
 
 

@@ -1,30 +1,47 @@
-"""Long lists, a page at a time: the token of the next page is the place of the last item, made opaque."""
+"""Long lists, a page at a time: the token of the next page is the list and the place of the last item, made opaque."""
 
 import base64
-import json
-import math
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+)
 
 from app.problems import Problem, refused
-from app.tuning.reading import Place, Sort
+from app.tuning.reading import JobPlace, Place, Sort
 from app.tuning.tables import JobState, State
 
+T = TypeVar("T")
 LARGEST_PAGE = 100
+LAST_TRIAL = 2**31 - 1
+MOST_DIGITS = 20  # of a number in an address; those after them are not looked at
 
 
-def _clamped(value: Any) -> Any:
-    digits = isinstance(value, str) and value.isascii() and value.isdigit()
-    return min(int(value[:9]), LARGEST_PAGE) if digits else value
+def _digits(value: Any) -> Any:
+    """An integer from digits alone: pydantic would find one in `1.0`, `+1` and `1_0` as well."""
+    if not isinstance(value, str):
+        return value
+    if not (value.isascii() and value.removeprefix("-").isdigit()):
+        raise ValueError("Input should be a whole number, in digits")
+    return int(value[:MOST_DIGITS])
 
 
+Digits = BeforeValidator(_digits)
+Number = Annotated[int, Field(ge=0, le=LAST_TRIAL)]
 PageSize = Annotated[
     int,
-    BeforeValidator(_clamped),
+    Digits,
     Field(ge=1, description=f"Items a page; more than {LARGEST_PAGE} are taken as {LARGEST_PAGE}."),
+    AfterValidator(lambda size: min(size, LARGEST_PAGE)),
 ]
 
 
@@ -42,6 +59,20 @@ class JobsQuery(Page):
 
     state: JobState | None = None
 
+    @property
+    def pages(self) -> str:
+        """The list that its tokens are good for."""
+        return f"jobs {self.state}"
+
+    def place(self) -> JobPlace | None:
+        """Where the page begins."""
+        if self.page_token is None:
+            return None
+        moment, job_id = _opened(self.page_token, self.pages, _JOB_PLACE)
+        if moment.utcoffset() != timedelta(0):
+            raise _no_token()
+        return moment, job_id
+
 
 class TrialsQuery(Page):
     """A page of trials."""
@@ -49,50 +80,36 @@ class TrialsQuery(Page):
     state: State | None = None
     sort: Sort = "number"
 
+    def pages(self, job_id: UUID) -> str:
+        """The list that its tokens are good for."""
+        return f"{job_id} {self.state} {self.sort}"
 
-def token(*place: Any) -> str:
-    """A place as a token."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    def place(self, job_id: UUID) -> Place | None:
+        """Where the page begins."""
+        return None if self.page_token is None else _opened(self.page_token, self.pages(job_id), _TRIAL_PLACE)
 
 
-def job_place(text: str | None) -> tuple[datetime, UUID] | None:
-    """The place that a token of a page of jobs stands for."""
-    if text is None:
-        return None
+_JOB_PLACE: TypeAdapter[tuple[str, JobPlace]] = TypeAdapter(tuple[str, tuple[AwareDatetime, UUID]])
+_TRIAL_PLACE: TypeAdapter[tuple[str, Place]] = TypeAdapter(tuple[str, tuple[FiniteFloat | None, Number]])
+_TOKEN: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def token(pages: str, place: JobPlace | Place) -> str:
+    """A place in a list as a token."""
+    return base64.urlsafe_b64encode(_TOKEN.dump_json((pages, place))).decode().rstrip("=")
+
+
+def _opened(text: str, pages: str, kind: TypeAdapter[tuple[str, T]]) -> T:
     try:
-        moment, job_id = _opened(text)
-        return _aware(datetime.fromisoformat(moment)), UUID(job_id)
-    except (ValueError, TypeError, AttributeError):
+        content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        named, place = kind.validate_json(content, strict=True)
+    except ValueError:
         raise _no_token() from None
-
-
-def trial_place(text: str | None) -> Place | None:
-    """The place that a token of a page of trials stands for."""
-    if text is None:
-        return None
-    try:
-        accuracy, number = _opened(text)
-        if accuracy is not None and not math.isfinite(accuracy):
-            raise ValueError
-        if type(number) is not int or not 0 <= number < 2**31:
-            raise ValueError
-        return (None if accuracy is None else float(accuracy)), number
-    except (ValueError, TypeError):
-        raise _no_token() from None
-
-
-def _opened(text: str) -> Any:
-    try:
-        return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except RecursionError:
-        raise ValueError from None
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError
-    return moment
+    if named != pages:
+        raise _no_token()
+    return place
 
 
 def _no_token() -> Problem:
-    return refused([("/page_token", "Not a token of this list: take next_page_token from the page before.")])
+    wrong = "Not a token of this list: take next_page_token from the page before, with the same state and sort."
+    return refused([(("page_token",), wrong)])

@@ -14,10 +14,18 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.refusals import LONGEST_MESSAGE, Path, cut, pointer, told
 from app.tuning.search import MOST_REFUSALS, SpecRefused
 
 MEDIA_TYPE = "application/problem+json"
 AWAY_SECONDS = 2  # a database that is away is asked for again after so long
+# As RFC 9110 has them; Python's own differ from version to version.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+DETAILS = {
+    404: "There is nothing here; GET /openapi.json lists what there is.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body must be JSON in UTF-8, with the header Content-Type: application/json.",
+}
 log = logging.getLogger("tunewell.api")
 
 
@@ -37,23 +45,24 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[InvalidField] | None = Field(None, description="Of a refused request: ten at most.")
+    errors: list[InvalidField] = Field([], max_length=MOST_REFUSALS, description="Of a refused request.")
+    checks: dict[str, str] = Field({}, description="Of a service that is not ready.")
 
 
 class Problem(HTTPException):
-    """An answer that is an error."""
+    """An answer that is an error; `more` is what its document says beyond what every one says."""
 
     def __init__(
         self,
         status: int,
-        detail: str,
-        errors: Sequence[tuple[str, str]] = (),
+        detail: str = "",
         headers: Mapping[str, str] | None = None,
         kind: str = "about:blank",
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(status, detail, headers)
-        self.errors = errors
+        super().__init__(status, detail or DETAILS.get(status, ""), headers)
         self.kind = kind
+        self.more = more or {}
 
 
 class NotFound(Problem):
@@ -67,31 +76,35 @@ class Conflict(Problem):
     """What was asked for does not go with the job's state."""
 
     def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(409, detail, headers=headers, kind="urn:tunewell:problem:state")
+        super().__init__(409, detail, headers, "urn:tunewell:problem:state")
+
+
+class Away(Problem):
+    """The database does not answer."""
+
+    def __init__(self, detail: str = "The database cannot be reached; try again.", **more: Any) -> None:
+        super().__init__(503, detail, {"Retry-After": str(AWAY_SECONDS)}, more=more)
+
+
+def refused(errors: Sequence[tuple[Path, str]]) -> Problem:
+    """A request that cannot be done as it stands: where, and what would be right."""
+    shown = [
+        {"pointer": pointer(path), "message": cut(message, LONGEST_MESSAGE)} for path, message in errors[:MOST_REFUSALS]
+    ]
+    detail = "The request is refused; see errors."
+    return Problem(422, detail, kind="urn:tunewell:problem:refused", more={"errors": shown})
+
+
+def title(status: int) -> str:
+    """The status in words."""
+    return TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def document(problem: Problem) -> JSONResponse:
     """The answer that a problem is sent as."""
-    body: dict[str, Any] = {
-        "type": problem.kind,
-        "title": HTTPStatus(problem.status_code).phrase,
-        "status": problem.status_code,
-        "detail": problem.detail,
-    }
-    if problem.errors:
-        body["errors"] = [{"pointer": pointer, "message": message} for pointer, message in problem.errors]
-    return JSONResponse(body, problem.status_code, problem.headers, MEDIA_TYPE)
-
-
-def refused(errors: Sequence[tuple[str, str]]) -> Problem:
-    """A request that cannot be done as it stands."""
-    told = [(_cut(pointer, 200), _cut(message, 400)) for pointer, message in errors[:MOST_REFUSALS]]
-    return Problem(422, "The request is refused; see errors.", told, kind="urn:tunewell:problem:refused")
-
-
-def pointer(path: Sequence[str | int]) -> str:
-    """A path as a JSON pointer."""
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+    status = problem.status_code
+    own = {"type": problem.kind, "title": title(status), "status": status, "detail": problem.detail}
+    return JSONResponse({**own, **problem.more}, status, problem.headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -107,65 +120,33 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return document(error)
-    details = {
-        404: "There is nothing here; GET /openapi.json lists what there is.",
-        405: f"{request.method} is not for this address.",
-        413: "The body is larger than 64 KiB.",
-    }
-    detail = details.get(error.status_code, HTTPStatus(error.status_code).phrase)
-    return document(Problem(error.status_code, detail, headers=error.headers))
+    status, headers = error.status_code, error.headers
+    if status != 405:
+        return document(Problem(status, "" if status in DETAILS else title(status), headers))
+    # The framework names the methods of the first route at this address only.
+    served: dict[str, Any] = request.app.openapi()["paths"].get(getattr(request.scope["route"], "path", ""), {})
+    allowed = ", ".join(sorted(method.upper() for method in served)) or (headers or {}).get("Allow", "")
+    return document(Problem(405, f"This address is for {allowed}.", {"Allow": allowed}))
 
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return document(refused([_told(one, error.body) for one in error.errors()[:MOST_REFUSALS]]))
+    return document(refused([told(one, error.body) for one in error.errors()[:MOST_REFUSALS]]))
 
 
 async def _on_refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SpecRefused)
-    return document(refused([(pointer(path), message) for path, message in error.refusals]))
+    return document(refused(error.refusals))
 
 
 async def _on_database(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         log.warning("database away", extra={"reason": type(error).__name__})
         full = isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "full" in str(error)
-        detail = "The database has no space left." if full else "The database cannot be reached; try again."
-        return document(Problem(503, detail, headers={"Retry-After": str(AWAY_SECONDS)}))
+        return document(Away("The database has no space left.") if full else Away())
     return await _on_crash(_, error)
 
 
 async def _on_crash(_: Request, error: Exception) -> JSONResponse:
     log.error("request failed", exc_info=error)
     return document(Problem(500, "Something went wrong here; the service's log tells what."))
-
-
-def _told(error: Mapping[str, Any], body: Any) -> tuple[str, str]:
-    where, *path = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if where == "body":
-        path = _real(path, body, error["type"] == "missing")
-        message = "A JSON object is needed here." if not path and not isinstance(body, dict) else message
-    return pointer(path), message
-
-
-def _real(path: Sequence[str | int], body: Any, missing: bool) -> list[str | int]:
-    """The steps that lead through the body: pydantic's has the names of its unions' members in between."""
-    steps: list[str | int] = []
-    for index, step in enumerate(path):
-        if _leads_on(body, step):
-            body = body[step]
-        elif not (missing and index == len(path) - 1):
-            continue
-        steps.append(step)
-    return steps
-
-
-def _leads_on(body: Any, step: str | int) -> bool:
-    if isinstance(body, dict):
-        return step in body
-    return isinstance(body, list) and isinstance(step, int) and 0 <= step < len(body)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

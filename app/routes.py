@@ -16,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.bodies import StrictRoute
-from app.pages import JobsQuery, TrialsQuery, job_place, token, trial_place
-from app.problems import Conflict, NotFound, ProblemDocument, refused
+from app.openapi import answer, problem
+from app.pages import Digits, JobsQuery, Number, TrialsQuery, token
+from app.problems import Conflict, NotFound, refused
 from app.schemas import (
     Best,
     Environment,
@@ -40,7 +41,7 @@ from app.tuning.spec import JobSpec
 from app.tuning.tables import ACTIVE_JOB, ENDED_JOB, IdempotencyKey, Job, JobState, State
 
 POLL_SECONDS = 1  # between two polls of a job that has not ended
-LAST_TRIAL = 2**31 - 1
+FIRST_TAG = '"1"'  # of every new job, so that a replayed answer has it too
 
 
 def engine(request: Request) -> Engine:
@@ -55,8 +56,10 @@ def house(request: Request) -> House:
 
 Database = Annotated[Engine, Depends(engine)]
 Keeping = Annotated[House, Depends(house)]
-Number = Annotated[int, Path(ge=0, le=LAST_TRIAL)]
+TrialNumber = Annotated[Number, Digits, Path(description="The trial's number, from 0.")]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="ETags of answers that are known.")]
 KEY = Header(
+    alias="Idempotency-Key",
     min_length=1,
     max_length=255,
     pattern=r"^[!-~]+$",
@@ -72,16 +75,15 @@ class ResultsQuery(BaseModel):
     format: Literal["json", "csv"] = "json"
 
 
-def problem(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that a call is documented with."""
-    content = {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}}
-    return {status: {"model": ProblemDocument, "content": content} for status in statuses}
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problem(413, 422, 500, 503))
 
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problem(422, 503))
-
-
-@router.post("", status_code=202, response_model=JobAnswer, responses=problem(413, 415))
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobAnswer,
+    responses={**answer(202, "The job is stored.", "Location", "ETag", "Retry-After"), **problem(415)},
+)
 def create_job(
     spec: JobSpec, database: Database, keeping: Keeping, idempotency_key: Annotated[str | None, KEY] = None
 ) -> Response:
@@ -93,34 +95,43 @@ def create_job(
     try:
         with writing(database) as session:
             job = store.create(session, spec, found)
-            answer = JobAnswer.of(job, None).model_dump_json()
+            text = JobAnswer.of(job, None).model_dump_json()
             if idempotency_key:
-                store.remember(session, idempotency_key, digest, answer)
+                store.remember(session, idempotency_key, digest, text)
     except IntegrityError:
         # The same POST was accepted a moment ago.
         if known := _remembered(database, idempotency_key):
             return _replayed(known, digest)
         raise
     keeping.nudge()
-    return _accepted(answer)
+    return _accepted(text)
 
 
-@router.get("", response_model=JobPage)
+@router.get("", responses=answer(200, "A page of jobs."))
 def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPage:
     """A page of jobs, newest first."""
+    place = query.place()
     with reading(database) as session:
-        found = rows.jobs(session, query.state, job_place(query.page_token), query.page_size + 1)
+        found = rows.jobs(session, query.state, place, query.page_size + 1)
         winners = rows.winners(session, found)
     page = found[: query.page_size]
     last = page[-1] if len(found) > len(page) else None
     return JobPage(
         items=[JobAnswer.of(job, winners.get(job.id)) for job in page],
-        next_page_token=token(last.created_at.isoformat(), str(last.id)) if last else None,
+        next_page_token=token(query.pages, (last.created_at, last.id)) if last else None,
     )
 
 
-@router.get("/{job_id}", response_model=JobAnswer, responses={**problem(404), 304: {"description": "Unchanged"}})
-def show_job(job_id: UUID, database: Database, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+@router.get(
+    "/{job_id}",
+    response_model=JobAnswer,
+    responses={
+        **answer(200, "The job.", "ETag", "Retry-After"),
+        **answer(304, "The job is as one of the ETags has it.", "ETag", "Retry-After"),
+        **problem(404),
+    },
+)
+def show_job(job_id: UUID, database: Database, if_none_match: IfNoneMatch = None) -> Response:
     """The job: its state, its counts and the best so far."""
     with reading(database) as session:
         job = _job(session, job_id)
@@ -132,7 +143,7 @@ def show_job(job_id: UUID, database: Database, if_none_match: Annotated[str | No
     return _json(JobAnswer.of(job, winner).model_dump_json(), headers=headers)
 
 
-@router.delete("/{job_id}", status_code=204, responses=problem(404, 409))
+@router.delete("/{job_id}", status_code=204, responses={**answer(204, "The job is gone."), **problem(404, 409)})
 def delete_job(job_id: UUID, database: Database) -> None:
     """Delete a job that has ended, with its trials."""
     with writing(database) as session:
@@ -142,7 +153,12 @@ def delete_job(job_id: UUID, database: Database) -> None:
         store.remove(session, job)
 
 
-@router.post("/{job_id}/cancel", status_code=202, response_model=JobAnswer, responses=problem(404, 409))
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    response_model=JobAnswer,
+    responses={**answer(202, "The job, cancelled or soon to be.", "ETag", "Retry-After"), **problem(404, 409)},
+)
 def cancel_job(job_id: UUID, database: Database) -> Response:
     """Cancel a job: what is queued at once, what is running within two seconds."""
     with writing(database) as session:
@@ -157,7 +173,9 @@ def cancel_job(job_id: UUID, database: Database) -> Response:
     return _json(JobAnswer.of(job, winner).model_dump_json(), 202, {"ETag": etag(job), **polling(job)})
 
 
-@router.get("/{job_id}/best", response_model=Best, responses=problem(404, 409))
+@router.get(
+    "/{job_id}/best", responses={**answer(200, "The best so far, or for good.", "Retry-After"), **problem(404, 409)}
+)
 def show_best(job_id: UUID, database: Database, response: Response) -> Best:
     """The best hyperparameters, so far or for good."""
     with reading(database) as session:
@@ -185,12 +203,12 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
     )
 
 
-@router.get("/{job_id}/trials", response_model=TrialPage, responses=problem(404))
+@router.get("/{job_id}/trials", responses={**answer(200, "A page of trials.", "Retry-After"), **problem(404)})
 def list_trials(
     job_id: UUID, query: Annotated[TrialsQuery, Query()], database: Database, response: Response
 ) -> TrialPage:
     """A page of the job's trials, without their fits."""
-    place = trial_place(query.page_token)
+    place = query.place(job_id)
     with reading(database) as session:
         job = _job(session, job_id)
         found = rows.trials(session, job_id, query.state, query.sort, place, query.page_size + 1)
@@ -200,12 +218,15 @@ def list_trials(
     response.headers.update(polling(job))
     return TrialPage(
         items=[TrialAnswer.of(trial, ranks) for trial in page],
-        next_page_token=token(last.validation_accuracy, last.number) if last else None,
+        next_page_token=token(query.pages(job_id), (last.validation_accuracy, last.number)) if last else None,
     )
 
 
-@router.get("/{job_id}/trials/{number}", response_model=TrialWithFits, responses=problem(404))
-def show_trial(job_id: UUID, number: Number, database: Database, response: Response) -> TrialWithFits:
+@router.get(
+    "/{job_id}/trials/{number}",
+    responses={**answer(200, "The trial with its fits.", "Retry-After"), **problem(404)},
+)
+def show_trial(job_id: UUID, number: TrialNumber, database: Database, response: Response) -> TrialWithFits:
     """A trial with its fits and their histories."""
     with reading(database) as session:
         job = _job(session, job_id)
@@ -224,8 +245,8 @@ def show_trial(job_id: UUID, number: Number, database: Database, response: Respo
     "/{job_id}/results",
     response_model=dict[str, list[Any]],
     responses={
+        **answer(200, "The table.", "Retry-After", content={"text/csv": {"schema": {"type": "string"}}}),
         **problem(404),
-        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
     },
 )
 def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database: Database) -> Response:
@@ -257,9 +278,9 @@ def _json(text: str, status: int = 200, headers: Mapping[str, str] | None = None
     return Response(text, status, headers, "application/json")
 
 
-def _accepted(answer: str) -> Response:
-    location = {"Location": f"/v1/jobs/{json.loads(answer)['id']}", "Retry-After": str(POLL_SECONDS)}
-    return _json(answer, 202, location)
+def _accepted(text: str) -> Response:
+    location = f"/v1/jobs/{json.loads(text)['id']}"
+    return _json(text, 202, {"Location": location, "ETag": FIRST_TAG, "Retry-After": str(POLL_SECONDS)})
 
 
 def _remembered(database: Engine, key: str | None) -> IdempotencyKey | None:
@@ -271,7 +292,7 @@ def _remembered(database: Engine, key: str | None) -> IdempotencyKey | None:
 
 def _replayed(known: IdempotencyKey, digest: str) -> Response:
     if known.body_sha256 != digest:
-        raise refused([("/Idempotency-Key", "This key came with another body: take a new key for a new job.")])
+        raise refused([(("Idempotency-Key",), "This key came with another body: take a new key for a new job.")])
     return _accepted(known.answer)
 
 

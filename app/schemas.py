@@ -271,5 +271,5 @@ class ModelPage(Answer):
 class Health(Answer):
     """How the service is, and each of its parts."""
 
-    status: Literal["ok", "degraded", "unavailable"]
+    status: Literal["ok", "degraded"]
     checks: dict[str, Literal["ok", "unavailable"]]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.tuning.tables import EpochRow, Fit, Job, JobState, State, Trial
 
 Sort = Literal["number", "-validation_accuracy", "validation_accuracy"]
+JobPlace = tuple[datetime, UUID]  # a job's birth and id: where a page of jobs begins
 Place = tuple[float | None, int]  # a trial's accuracy and number: where a page of trials begins
 
 
@@ -26,7 +27,7 @@ def trial(session: Session, job_id: UUID, number: int) -> Trial | None:
     return session.get(Trial, (job_id, number))
 
 
-def jobs(session: Session, state: JobState | None, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Job]:
+def jobs(session: Session, state: JobState | None, after: JobPlace | None, limit: int) -> Sequence[Job]:
     """So many jobs, newest first, after a moment and an id."""
     query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
     if state:
