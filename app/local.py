@@ -39,7 +39,7 @@ def run(host: str, port: int, workers: int | None) -> int:
             _end_left_behind(home)
             port = free_port(host, port)
             url = f"http://{_reachable(host)}:{port}"
-            return _supervise(here, host, port, _cores() if workers is None else workers, url, held)
+            return _supervise(here, host, port, _processes() if workers is None else workers, url, held)
     except (CannotStart, BrokerUnavailable) as error:
         print(error, file=sys.stderr)
     return 1
@@ -99,19 +99,10 @@ def _api(host: str, port: int, logs: Path) -> Part:
 
 
 def _worker(number: int, logs: Path) -> Part:
-    name = f"worker-{number}"
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "worker.tasks",
-        "worker",
-        "--concurrency",
-        "1",
-        "--loglevel",
-        "INFO",
-    ]
+    name, gpus = f"worker-{number}", _gpus()
+    own = ["env", f"CUDA_VISIBLE_DEVICES={gpus[(number - 1) % len(gpus)]}"] if gpus else []
+    celery = [sys.executable, "-m", "celery", "-A", "worker.tasks", "worker", "--concurrency", "1"]
+    command = [*own, *celery, "--loglevel", "INFO"]
     options = ["--hostname", f"tunewell-{number}@%h", "--without-mingle", "--without-gossip"]
     return Part(name, command + options, logs / f"{name}.log", grace=WORKER_GRACE)
 
@@ -248,6 +239,18 @@ def _absolute(database_url: str) -> str:
     prefix, path = "sqlite:///", database_url.removeprefix("sqlite:///")
     relative = database_url.startswith(prefix) and path and not path.startswith(("/", ":", "file:"))
     return f"{prefix}{Path(path).absolute()}" if relative else database_url
+
+
+def _processes() -> int:
+    """Worker processes by default: one a GPU where NVIDIA's driver lists any, else one a core."""
+    return len(_gpus()) or _cores()
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [one.strip() for one in chosen.split(",") if one.strip() not in ("", "-1")]
+    return [str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
 def _cores() -> int:

@@ -100,9 +100,9 @@ class JobAnswer(Answer):
 def _eta(job: Job) -> float | None:
     if job.ended_at:
         return 0.0
-    if not job.cost_done:
+    if not job.cost_done or job.state == JobState.CANCELLING:
         return None
-    return round(job.seconds_done / job.cost_done * job.cost_left / max(1, job.fits_running), 1)
+    return round(job.seconds_done / job.cost_done * job.cost_left / max(1, job.parallel_fits), 1)
 
 
 class Validation(Answer):

@@ -30,7 +30,7 @@ MNIST_SHA256 = {
 }
 DOWNLOAD_SECONDS = 300
 # Keras checks the archive against its own hash; the arrays are checked against ours below.
-DOWNLOAD = "import sys, keras; keras.datasets.mnist.load_data(path=sys.argv[1])"
+DOWNLOAD = "import keras; keras.datasets.mnist.load_data('mnist.npz')"
 
 
 class DatasetUnavailable(Exception):
@@ -126,26 +126,33 @@ def _only_one(lock: Path, alive: Callable[[], None]) -> Iterator[None]:
 
 
 def _download(file: Path, alive: Callable[[], None]) -> None:
-    """Let Keras download it beside its place, and move it there once it is whole."""
-    part = file.with_name(f"{file.name}.{os.getpid()}")
-    command = [sys.executable, "-c", DOWNLOAD, str(part)]
-    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as download:
+    """Let Keras download it into a folder beside its place, and move it there once it is whole."""
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix="mnist-") as folder:
+        said = Path(folder) / "said"
+        if failure := _ended(_keras(Path(folder), said), alive):
+            last = said.read_text(errors="replace").strip().splitlines() or [failure]
+            raise _unavailable(file, last[-1][:500])
+        (Path(folder) / "datasets" / "mnist.npz").replace(file)
+
+
+def _keras(home: Path, said: Path) -> "subprocess.Popen[bytes]":
+    with said.open("wb") as output:
+        environment = os.environ | {"KERAS_HOME": str(home)}
+        return subprocess.Popen([sys.executable, "-c", DOWNLOAD], stdout=output, stderr=output, env=environment)
+
+
+def _ended(download: "subprocess.Popen[bytes]", alive: Callable[[], None]) -> str | None:
+    """Wait for the download, within bounds; what is wrong with it, if anything is."""
+    with download:
         try:
             for _ in range(DOWNLOAD_SECONDS):
                 alive()
                 with suppress(subprocess.TimeoutExpired):
-                    download.wait(timeout=1)
-                    break
-            else:
-                raise _unavailable(file, f"no end after {DOWNLOAD_SECONDS} seconds")
-            if download.returncode:
-                said.seek(0)
-                last = said.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
-                raise _unavailable(file, last[-1][:500])
-            part.replace(file)
+                    code = download.wait(timeout=1)
+                    return f"Keras ended with {code}" if code else None
+            return f"no end after {DOWNLOAD_SECONDS} seconds"
         finally:
             download.kill()
-            part.unlink(missing_ok=True)
 
 
 def _unavailable(file: Path, reason: str) -> DatasetUnavailable:

@@ -106,6 +106,7 @@ class Job(Table):
     cost_left: Mapped[float]  # multiply-adds yet to be trained
     cost_done: Mapped[float] = mapped_column(default=0.0)  # those of the fits that succeeded, and their seconds
     seconds_done: Mapped[float] = mapped_column(default=0.0)
+    parallel_fits: Mapped[int] = mapped_column(default=0)  # that were running after the last claim
     best_trial: Mapped[int | None]
     best_accuracy: Mapped[float | None]
     environment: Mapped[dict[str, Any] | None]  # of what trained the winner

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("cost_left", sa.Double(), nullable=False),
         sa.Column("cost_done", sa.Double(), nullable=False),
         sa.Column("seconds_done", sa.Double(), nullable=False),
+        sa.Column("parallel_fits", sa.Integer(), nullable=False),
         sa.Column("best_trial", sa.Integer(), nullable=True),
         sa.Column("best_accuracy", sa.Double(), nullable=True),
         sa.Column("environment", JSON, nullable=True),
