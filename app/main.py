@@ -14,7 +14,6 @@ from app.bodies import BodyLimit
 from app.tuning import __version__, logs
 from app.tuning.database import connect
 from app.tuning.house import House
-from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 
 MOST_THREADS = 16  # requests at a time; each thread has a stack and a share of the heap
@@ -29,8 +28,8 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
         logs.set_up()
         anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
         app.state.engine = engine or connect(settings().database)
-        migrate(app.state.engine)
         app.state.house = keeping(app.state.engine)
+        app.state.house.prepare()
         app.state.house.start()
         memory.spare()
         yield

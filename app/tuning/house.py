@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.tuning import broker, claims, store
 from app.tuning.claims import LEASE_SECONDS
 from app.tuning.database import reading, writing
+from app.tuning.migrations import migrate
 from app.tuning.tables import Outcome
 
 PERIOD_SECONDS = 2.0
@@ -61,6 +62,11 @@ class House(threading.Thread):
         self._answered = time.monotonic()  # when the database last did
         self._keys_dropped = 0.0
         self._troubles: set[str] = set()
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Bring the database to the newest schema; where it is away, house-keeping goes on trying."""
+        self._prepared = self._try(migrate)
 
     def nudge(self) -> None:
         """There is new work: wake the workers now, without waiting for the broker."""
@@ -75,6 +81,8 @@ class House(threading.Thread):
     def run(self) -> None:
         patient_until = 0.0
         while not self._stopped:
+            if not self._prepared:
+                self.prepare()
             if time.monotonic() - self._answered > LEASE_SECONDS / 2:
                 # The machine slept or the database was away: workers get the time of a lease to speak up first.
                 patient_until = time.monotonic() + LEASE_SECONDS
@@ -87,7 +95,7 @@ class House(threading.Thread):
             self._nudged.wait(PERIOD_SECONDS)
             self._nudged.clear()
 
-    def _try(self, chore: Callable[[Engine], None]) -> None:
+    def _try(self, chore: Callable[[Engine], None]) -> bool:
         name = chore.__name__
         try:
             chore(self._engine)
@@ -97,6 +105,7 @@ class House(threading.Thread):
             self._troubles.add(name)
             if not isinstance(error, SQLAlchemyError):
                 self._answered = time.monotonic()
-        else:
-            self._troubles.discard(name)
-            self._answered = time.monotonic()
+            return False
+        self._troubles.discard(name)
+        self._answered = time.monotonic()
+        return True
