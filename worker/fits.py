@@ -144,6 +144,15 @@ def run_next(engine: Engine, train: Train, worker: str, message_id: str, process
 
 def claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
     """The next fit of the job that has the fewest running."""
+    try:
+        return _claim_next(engine, worker, message_id)
+    except DATABASE_AWAY:
+        if recorded(engine, lambda session: claims.release_unheard(session, message_id, worker)):
+            log.warning("claim given back: the answer to it was lost")
+        raise
+
+
+def _claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
     with reading(engine) as session:
         jobs = claims.claimable(session)
     for job_id, _ in jobs:

@@ -1,12 +1,11 @@
 """How fits are claimed, kept and recorded: every change names its attempt, so that a late one finds nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, exists, func, insert, or_, select, update
-from sqlalchemy.engine import Row
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
@@ -102,7 +101,7 @@ def _begin(session: Session, job: Job, fit: Fit, message_id: str) -> Claim:
     if trial.state == State.QUEUED:
         move_trial(job, trial, State.RUNNING)
     move(job, "fits", State.QUEUED, State.RUNNING)
-    job.state, job.last_claim_at = JobState.RUNNING, fit.started_at
+    job.state, job.last_claim_at, job.parallel_fits = JobState.RUNNING, fit.started_at, job.fits_running
     job.started_at = job.started_at or fit.started_at
     touch(job)
     spec = JobSpec.model_validate(job.spec)
@@ -162,6 +161,12 @@ def release(session: Session, mine: Hold) -> bool:
     return _put_back(session, mine, Outcome.RELEASED, None)
 
 
+def release_unheard(session: Session, message_id: str, worker: str) -> bool:
+    """Give back what was claimed for this message when the answer to the claim's COMMIT was lost; False if nothing."""
+    held = [hold for hold in _held_for(session, message_id, worker) if release(session, hold)]
+    return bool(held)
+
+
 def lose(session: Session, hold: Hold, outcome: Outcome, error: Error) -> bool:
     """Put a fit back whose attempt came to nothing, or give it up after three; False if it was not that attempt's."""
     job, fit = lock(session, hold.job_id), session.get(Fit, hold.fit_id)
@@ -193,19 +198,24 @@ def still_expired(session: Session, hold: Hold) -> bool:
 
 def died(session: Session, message_id: str, worker: str, outcome: Outcome, error: Error) -> bool:
     """Record that the process which worked on this message has died; False if it held no fit (any more)."""
-    attempts = (Attempt.message_id == message_id, Attempt.worker == worker)
-    rows: Sequence[Row[UUID, int, int]] = session.execute(
-        select(Fit.job_id, Attempt.fit_id, Attempt.attempt)
-        .join(Fit, Fit.id == Attempt.fit_id)
-        .where(*attempts, Attempt.ended_at.is_(None))
-    ).all()
-    if rows:
+    holds = _held_for(session, message_id, worker)
+    if holds:
         # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
-        return len(rows) == 1 and lose(session, Hold(*rows[0]), outcome, error)
+        return len(holds) == 1 and lose(session, holds[0], outcome, error)
     # House-keeping has seen the lease run out first; now the reason is known.
-    vague = update(Attempt).where(*attempts, Attempt.outcome == Outcome.LOST)
+    mine = update(Attempt).where(Attempt.message_id == message_id, Attempt.worker == worker)
+    vague = mine.where(Attempt.outcome == Outcome.LOST)
     change(session, vague.values(outcome=outcome, error=error))
     return False
+
+
+def _held_for(session: Session, message_id: str, worker: str) -> list[Hold]:
+    rows = session.execute(
+        select(Fit.job_id, Attempt.fit_id, Attempt.attempt)
+        .join(Fit, Fit.id == Attempt.fit_id)
+        .where(Attempt.message_id == message_id, Attempt.worker == worker, Attempt.ended_at.is_(None))
+    )
+    return [Hold(*row) for row in rows]
 
 
 def _insert_epochs(session: Session, mine: Hold, epochs: Iterable[dict[str, Any]]) -> None:
