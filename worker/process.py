@@ -13,7 +13,7 @@ from celery import Task, signals
 from sqlalchemy import Engine
 
 from app.tuning import broker, claims, logs
-from app.tuning.broker import celery as app
+from app.tuning.broker import celery
 from app.tuning.database import connect, reading
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
@@ -25,7 +25,7 @@ FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can repla
 HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
 log = logging.getLogger("tunewell.worker")
 
-app.conf.update(
+celery.conf.update(
     worker_pool="prefork",
     worker_pool_start_method="spawn",  # TensorFlow hangs after a fork
     worker_proc_alive_timeout=120.0,

@@ -2,11 +2,12 @@
 
 from celery import Task
 
-from app.tuning import broker
-from worker.process import app, work
+from app.tuning.broker import TASK
+from app.tuning.broker import celery as app
+from worker.process import work
 
 
-@app.task(name=broker.TASK, bind=True)  # type: ignore[untyped-decorator]
+@app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def run_next_fit(self: Task) -> None:
     """Train the next fit, and the next, until no job has any."""
     from worker.folds import train  # TensorFlow comes in here: in the child, on first use

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -19,12 +19,12 @@ MOST_WAKES = 64  # in the queue at a time: more would only tell busy workers wha
 BROKER_SECONDS = 2.0  # a frozen broker holds nobody up for longer
 
 
-class SteadyConnection(Connection):  # type: ignore[misc]
+class SteadyConnection(Connection):
     """Tries a broker that is away every two seconds: left alone, kombu's pauses grow to half a minute."""
 
     def _ensure_connection(self, *args: Any, **options: Any) -> Any:
         steady = {"interval_start": 1, "interval_step": 1, "interval_max": 1}
-        return super()._ensure_connection(*args, **options | steady)
+        return super()._ensure_connection(*args, **options | steady)  # type: ignore[no-untyped-call]
 
 
 class SteadyAMQP(AMQP):  # type: ignore[misc]
