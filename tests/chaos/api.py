@@ -1,0 +1,7 @@
+"""The real API, whose disk can be full: `uvicorn tests.chaos.api:app`."""
+
+from app.main import app
+from tests.chaos import pages
+
+__all__ = ["app"]
+pages.limit()

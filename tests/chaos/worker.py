@@ -1,0 +1,124 @@
+"""A real worker whose training is a fast pure function of candidate, fold and seed: `celery -A tests.chaos.worker`.
+
+A job's labels steer it: `ms` is how long a fit takes, `act` what its first fit does on its first attempt.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import Task
+
+from app.tuning.broker import TASK
+from app.tuning.broker import celery as app
+from app.tuning.claims import Claim, Result
+from tests.chaos import pages
+from worker.fits import Keeper
+from worker.process import work
+
+STEP_SECONDS = 0.1
+EPOCHS = 3
+ENVIRONMENT = ("tunewell", "python", "tensorflow", "keras", "scikit_learn", "dataset_sha256")
+pages.limit()
+
+
+@app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
+def run_next_fit(self: Task) -> None:
+    """Train the next fit, and the next, until no job has any."""
+    work(self, train)
+
+
+def train(claim: Claim, keeper: Keeper) -> Result:
+    """Act as told, take the time told, and find what depends on nothing but candidate, fold and seed."""
+    labels = claim.spec.labels
+    if claim.attempt == 1 and claim.fold == 0 and claim.trial_number == 0 and (act := labels.get("act")):
+        note(claim)
+        ACTS[act](keeper)
+    seconds = 0.0 if labels.get("act") == "be-silent" else int(labels.get("ms", "0")) / 1000
+    for epoch in range(1, EPOCHS + 1):
+        spend(keeper, seconds * (1 if "steady" in labels else random.uniform(0.3, 1.7)) / EPOCHS)
+        values = {name: found(claim, epoch, name) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        keeper.epoch({"epoch": epoch, **values, "seconds": found(claim, epoch, "seconds")})
+    return Result(
+        accuracy=found(claim, "accuracy"),
+        loss=found(claim, "loss"),
+        fit_seconds=found(claim, "fit_seconds"),
+        score_seconds=found(claim, "score_seconds"),
+        environment=dict.fromkeys(ENVIRONMENT, "chaos"),
+    )
+
+
+def found(claim: Claim, *what: str | int) -> float:
+    """A number from 0 to 1 that is the same on every attempt and worker."""
+    seed = [claim.hyperparameters, claim.fold, claim.spec.random_state, *what]
+    digest = hashlib.sha256(json.dumps(seed, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:7]) / 2**56
+
+
+def spend(keeper: Keeper, seconds: float) -> None:
+    """Sleep, with signs of life."""
+    while seconds > 0:
+        time.sleep(min(STEP_SECONDS, seconds))
+        seconds -= STEP_SECONDS
+        keeper.report()
+
+
+def note(claim: Claim) -> None:
+    """Write down when this attempt came to its act."""
+    with (Path(os.environ["CHAOS_FOLDER"]) / "acts").open("a") as acts:
+        acts.write(json.dumps({"fit": claim.fit_id, "attempt": claim.attempt, "at": time.time(), "pid": os.getpid()}))
+        acts.write("\n")
+
+
+def _die(_: Keeper) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _grow(_: Keeper) -> None:
+    """Want more memory than the process may have."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, before[1]))
+    try:
+        bytearray(2**32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _hang(_: Keeper) -> None:
+    time.sleep(3600)
+
+
+def _hang_in_c(_: Keeper) -> None:
+    ctypes.PyDLL(None).sleep(3600)  # a PyDLL's functions keep the interpreter's lock
+
+
+def _raise(_: Keeper) -> None:
+    raise ValueError("the training itself is wrong")
+
+
+def _be_silent(_: Keeper) -> None:
+    """Go on without a sign of life, until long after the lease, and then come with a result."""
+    time.sleep(22)
+
+
+def _linger(keeper: Keeper) -> None:
+    """Train for a long time, with signs of life."""
+    spend(keeper, 30)
+
+
+ACTS: dict[str, Callable[[Keeper], None]] = {
+    "die": _die,
+    "grow": _grow,
+    "hang": _hang,
+    "hang-in-c": _hang_in_c,
+    "raise": _raise,
+    "be-silent": _be_silent,
+    "linger": _linger,
+}
