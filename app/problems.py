@@ -10,11 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.refusals import LONGEST_MESSAGE, Path, cut, pointer, told
+from app.tuning.database import AWAY
 from app.tuning.search import MOST_REFUSALS, SpecRefused
 
 MEDIA_TYPE = "application/problem+json"
@@ -140,7 +140,7 @@ async def _on_refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_database(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+    if isinstance(error, AWAY):
         log.warning("database away", extra={"reason": type(error).__name__})
         full = isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "full" in str(error)
         return document(Away("The database has no space left.") if full else Away())

@@ -8,20 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from app.tuning import claims
 from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
-from app.tuning.database import reading, writing
+from app.tuning.database import AWAY, reading, writing
 from app.tuning.tables import JobState, Outcome
 from worker.datasets import DatasetUnavailable
 
 RENEW_SECONDS = 4.0  # between two writes of the lease; a cancellation is looked for at every report
 RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
 MOST_TRACEBACK = 2800  # characters, so that an error stays below 4 KiB
-DATABASE_AWAY = (OperationalError, InterfaceError)
 log = logging.getLogger("tunewell.worker")
 
 
@@ -72,7 +70,7 @@ class Keeper:
         due = time.monotonic() - self._renewed >= RENEW_SECONDS or within != self._within or self._epochs
         try:
             state = self._renew(within) if due else self._look()
-        except DATABASE_AWAY:
+        except AWAY:
             # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
             log.warning("database away", extra={"fit": self._claim.fit_id})
             self._renewed = time.monotonic()
@@ -146,7 +144,7 @@ def claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
     """The next fit of the job that has the fewest running."""
     try:
         return _claim_next(engine, worker, message_id)
-    except DATABASE_AWAY:
+    except AWAY:
         if recorded(engine, lambda session: claims.release_unheard(session, message_id, worker)):
             log.warning("claim given back: the answer to it was lost")
         raise
@@ -197,7 +195,7 @@ def _failed(claim: Claim, error: Exception) -> Record:
 
 
 @retry(
-    retry=retry_if_exception_type(DATABASE_AWAY),
+    retry=retry_if_exception_type(AWAY),
     wait=wait_exponential_jitter(initial=0.1, max=5),
     stop=stop_after_delay(RECORD_SECONDS),
     reraise=True,

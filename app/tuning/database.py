@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.tuning.tables import Utc
 
+# What SQLAlchemy raises while a database cannot be reached, has no space, or keeps everybody waiting.
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
 # Before it, several connections to one WAL could corrupt the file.
 SAFE_WAL = (3, 51, 3)
 
@@ -46,6 +50,7 @@ def connect(url: str) -> Engine:
         max_overflow=30,
         pool_timeout=10,
         connect_args={
+            "client_encoding": "utf8",
             "connect_timeout": 3,
             "keepalives_idle": 10,
             "keepalives_interval": 5,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.tuning import broker, claims, store
 from app.tuning.claims import LEASE_SECONDS
-from app.tuning.database import reading, writing
+from app.tuning.database import AWAY, reading, writing
 from app.tuning.migrations import migrate
 from app.tuning.tables import Outcome
 
@@ -101,7 +101,9 @@ class House(threading.Thread):
             chore(self._engine)
         except (SQLAlchemyError, *broker.BrokerError) as error:
             if name not in self._troubles:
-                log.warning("house-keeping waits", extra={"chore": name, "reason": type(error).__name__})
+                unforeseen = isinstance(error, SQLAlchemyError) and not isinstance(error, AWAY)
+                extra = {"chore": name, "reason": type(error).__name__}
+                log.warning("house-keeping waits", extra=extra, exc_info=unforeseen)
             self._troubles.add(name)
             if not isinstance(error, SQLAlchemyError):
                 self._answered = time.monotonic()
