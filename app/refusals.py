@@ -44,7 +44,8 @@ def told(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
         known = FIELDS[path[-2]] if path[1:] else spec.JobSpec
         return real, f"There is no such field here; there are {', '.join(known.model_fields)}."
     if kind.startswith("union_tag"):
-        return [*real, *error["ctx"]["discriminator"].split("'")[1:2]], "Input should be 'grid' or 'random'"
+        lacks = "Field required; " if kind == "union_tag_not_found" else ""
+        return [*real, "strategy"], f"{lacks}Input should be 'grid' or 'random'"
     return real, message
 
 

@@ -1,6 +1,7 @@
 """Brings posted jobs into the states that tests need, as a worker does: it claims fits and records what they found."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from app.tuning.database import writing
 
 Score = Callable[[Claim], float | None]
 Spec = dict[str, Any]
+Folds = dict[int, Sequence[float | None]]  # accuracies by trial and fold
 ENVIRONMENT = {
     "tunewell": "1.0.0",
     "python": "3.11.7",
@@ -26,6 +28,33 @@ EPOCHS = [
     for epoch in (1, 2)
 ]
 BROKEN = {"type": "ValueError", "message": "the loss is not a number", "traceback": "Traceback: it was NaN"}
+
+ARTICLE = {
+    "name": "seed-grid",
+    "dataset": {"name": "mnist", "train_samples": 6000, "test_samples": None},
+    "model": "cnn",
+    "search": {
+        "strategy": "grid",
+        "param_grid": {
+            "learning_rate": [0.01, 0.05, 0.1],
+            "dropout_rate": [0.1, 0.2, 0.3],
+            "num_neurons": [128, 256, 512],
+        },
+    },
+    "fixed": {"epochs": 2, "batch_size": 32},
+    "evaluation": {"cv": 3, "refit": True},
+    "random_state": 42,
+    "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None},
+    "labels": {"team": "vision"},
+}
+DRAWN = {
+    "learning_rate": {"distribution": "reciprocal", "low": 0.001, "high": 0.1},
+    "dropout_rate": {"distribution": "uniform", "loc": 0.1, "scale": 0.3},
+    "momentum": {"distribution": "uniform", "low": 0, "high": 0.5},
+    "num_neurons": {"distribution": "randint", "low": 16, "high": 257},
+    "optimizer": ["sgd", "rmsprop"],
+}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def grid(trials: int, **more: Any) -> Spec:
@@ -69,7 +98,7 @@ def drive(engine: Engine, job_id: str, score: Score, fits: int | None = None) ->
         fits = None if fits is None else fits - 1
 
 
-def scores(folds: Mapping[int, Sequence[float | None]], refit: float | None = 0.9) -> Score:
+def scores(folds: Folds, refit: float | None = 0.9) -> Score:
     """Accuracies by trial and fold, and that of the refit."""
     return lambda claimed: refit if claimed.fold is None else folds[claimed.trial_number][claimed.fold]
 

@@ -1,6 +1,5 @@
 """A job's way through the REST API: posted, polled, cancelled, deleted."""
 
-import re
 from typing import Any
 from uuid import uuid4
 
@@ -10,27 +9,7 @@ from sqlalchemy import Engine
 
 from app.tuning import claims
 from app.tuning.database import writing
-from tests.driving import claim, drive, grid, post, record, scores, steady
-
-ARTICLE = {
-    "name": "seed-grid",
-    "dataset": {"name": "mnist", "train_samples": 6000, "test_samples": None},
-    "model": "cnn",
-    "search": {
-        "strategy": "grid",
-        "param_grid": {
-            "learning_rate": [0.01, 0.05, 0.1],
-            "dropout_rate": [0.1, 0.2, 0.3],
-            "num_neurons": [128, 256, 512],
-        },
-    },
-    "fixed": {"epochs": 2, "batch_size": 32},
-    "evaluation": {"cv": 3, "refit": True},
-    "random_state": 42,
-    "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None},
-    "labels": {"team": "vision"},
-}
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+from tests.driving import ARTICLE, DRAWN, MOMENT, claim, drive, grid, post, record, scores, steady
 
 
 def counts(**states: int) -> dict[str, int]:
@@ -85,15 +64,6 @@ def test_what_a_job_leaves_out_is_filled_in(sqlite_client: TestClient) -> None:
     }
     assert job["name"] is None
     assert job["labels"] == {}
-
-
-DRAWN = {
-    "learning_rate": {"distribution": "reciprocal", "low": 0.001, "high": 0.1},
-    "dropout_rate": {"distribution": "uniform", "loc": 0.1, "scale": 0.3},
-    "momentum": {"distribution": "uniform", "low": 0, "high": 0.5},
-    "num_neurons": {"distribution": "randint", "low": 16, "high": 257},
-    "optimizer": ["sgd", "rmsprop"],
-}
 
 
 @pytest.mark.parametrize(

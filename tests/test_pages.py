@@ -11,7 +11,7 @@ from sqlalchemy import Engine, update
 
 from app.tuning.database import writing
 from app.tuning.tables import Job, Trial
-from tests.driving import drive, grid, post, scores
+from tests.driving import Folds, drive, grid, post, scores
 
 MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -65,7 +65,7 @@ def test_pages_lead_through_all_trials_once_however_they_tie(
     job_id = post(client, grid(9))["id"]
     # Means whose decimals are endless, ties among them, a failed one, and two that have not been trained.
     third, sixth = [0.1, 0.2, 0.7 / 3], [0.7 / 3, 0.2, 0.1]
-    folds = {0: third, 1: [0.9] * 3, 2: sixth, 3: [None] * 3, 4: third, 5: [0.1] * 3, 6: [0.9] * 3}
+    folds: Folds = {0: third, 1: [0.9] * 3, 2: sixth, 3: [None] * 3, 4: third, 5: [0.1] * 3, 6: [0.9] * 3}
     drive(engine, job_id, scores(folds), fits=21)
     address = f"/v1/jobs/{job_id}/trials"
     found = walk(client, address, {"page_size": page_size, "sort": sort})

@@ -9,10 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from tests.driving import BROKEN, ENVIRONMENT, EPOCHS, claim, drive, grid, post, scores, steady
-from tests.test_api import MOMENT
+from tests.driving import BROKEN, ENVIRONMENT, EPOCHS, MOMENT, Folds, claim, drive, grid, post, scores, steady
 
-TIES = {0: [0.5, 0.5, 0.5], 1: [0.625, 0.75, 0.875], 2: [0.875, 0.75, 0.625], 3: [0.9, None, 0.9]}
+TIES: Folds = {0: [0.5, 0.5, 0.5], 1: [0.625, 0.75, 0.875], 2: [0.875, 0.75, 0.625], 3: [0.9, None, 0.9]}
 
 
 def best(client: TestClient, job_id: str) -> dict[str, Any]:
