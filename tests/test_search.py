@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 import tracemalloc
 from typing import Any
 
@@ -129,6 +130,31 @@ def test_lists_alone_are_drawn_without_replacement() -> None:
     drawn = params(draws(lists, 79, random_state=1))
     assert drawn == list(ParameterSampler(lists, 79, random_state=1))
     assert len({json.dumps(one) for one in drawn}) == 79
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lists=st.lists(
+        st.dictionaries(st.sampled_from(["l1", "l2"]), st.lists(st.sampled_from([0, 0.5, 1]), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=5,
+    ),
+    n_iter=st.integers(1, 20),
+    random_state=st.integers(0, 2**32 - 1),
+)
+def test_points_of_lists_are_those_of_scikit_learns_sampler(
+    lists: list[dict[str, list[float]]], n_iter: int, random_state: int
+) -> None:
+    n_iter = min(n_iter, len(ParameterGrid(lists)))
+    drawn = params(draws(lists, n_iter, random_state=random_state))
+    assert drawn == list(ParameterSampler(lists, n_iter, random_state=random_state))
+
+
+def test_thousands_of_objects_of_lists_are_drawn_from_in_seconds() -> None:
+    # scikit-learn's sampler looks through all of them for each draw: four minutes here.
+    started = time.process_time()
+    assert len(candidates(draws([{"l1": [0]}] * 5_000, 5_000))) == 5_000
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("lists", [{"num_neurons": [8, 16], "filters": [4, 8]}, [{"filters": [4]}, {"filters": [8]}]])
