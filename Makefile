@@ -39,7 +39,9 @@ test: install
 	$(PY) -m pytest
 
 bench: install
-	$(PY) -m benchmarks
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt || \
+		echo "The peers could not be installed: the table will say which are missing" >&2
+	$(PY) -m benchmarks $(BENCH)
 
 chaos: install
 	$(PY) -m tests.chaos

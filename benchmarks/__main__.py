@@ -1,0 +1,74 @@
+"""`python -m benchmarks`: runs what was asked for, prints one table and writes it as JSON."""
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.tuning.settings import settings
+from benchmarks import accepting, claimants, epochs, fixed, gaps, machine, polling, scaling, search
+from benchmarks.rows import Part, Row, Size, show, write
+
+PARTS: dict[str, Part] = {
+    "search": search.compare,
+    "step": epochs.measure,
+    "system.fixed": fixed.measure,
+    "system.gaps": gaps.measure,
+    "system.accepting": accepting.measure,
+    "system.polling": polling.measure,
+    "throughput.workers": scaling.measure,
+    "throughput.claims": claimants.measure,
+}
+
+
+def main() -> int:
+    """The exit code: 1 if anything could not be measured."""
+    given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    found_on = machine.describe()
+    warned = machine.warning(found_on)
+    if warned:
+        print(warned, file=sys.stderr)
+    rows: list[Row] = []
+    for name, part in PARTS.items():
+        if not given.only or any(name == one or name.startswith(f"{one}.") for one in given.only):
+            began = time.monotonic()
+            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+            rows += _measured(name, part, Size(given.quick))
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            write(given.json, {**found_on, "quick": given.quick, "warning": warned}, rows)
+    show(rows)
+    print(f"{found_on['processor']}, {found_on['cores']} cores. Written to {given.json}.")
+    if warned:
+        print(warned)
+    return 1 if any(row.failed for row in rows) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help=f"some of {', '.join(PARTS)}, or `system` for its parts"
+    )
+    parser.add_argument("--json", type=Path, default=settings().home / "bench.json", metavar="FILE")
+    parser.add_argument("--quick", action="store_true", help="little of everything; peers' times are scaled up")
+    given = parser.parse_args()
+    for one in given.only or ():
+        if not any(name == one or name.startswith(f"{one}.") for name in PARTS):
+            parser.error(f"there is no {one!r}: {', '.join(PARTS)}")
+    return given
+
+
+def _measured(name: str, part: Part, size: Size) -> Iterator[Row]:
+    """The part's rows; if it fails, those that it had and one that says why."""
+    try:
+        yield from part(size)
+    except Exception as error:
+        traceback.print_exc()
+        yield Row(name, "", note=f"failed: {type(error).__name__}: {error}", failed=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Jobs for measurements: posted over HTTP, or written straight into a database, run or already half done."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, ScalarSelect, case, func, select, update
+from sqlalchemy.orm import Session
+
+from app.tuning import store
+from app.tuning.database import clock, connect, writing
+from app.tuning.migrations import migrate
+from app.tuning.search import candidates
+from app.tuning.spec import JobSpec
+from app.tuning.tables import Fit, Job, JobState, State, Trial
+
+YEAR = timedelta(days=365).total_seconds()
+
+
+def spec(trials: int, cv: int = 3, **more: Any) -> dict[str, Any]:
+    """A random search with so many trials on scikit-learn's digits."""
+    distributions = {
+        "learning_rate": {"distribution": "loguniform", "low": 0.0001, "high": 0.1},
+        "dropout_rate": {"distribution": "uniform", "low": 0.1, "high": 0.4},
+        "num_neurons": [128, 256, 512],
+    }
+    search = {"strategy": "random", "n_iter": trials, "param_distributions": distributions}
+    return {"dataset": {"name": "digits"}, "search": search, "evaluation": {"cv": cv}, **more}
+
+
+def database(url: str) -> Engine:
+    """The database on the newest schema."""
+    engine = connect(url)
+    migrate(engine)
+    return engine
+
+
+def create(engine: Engine, trials: int, cv: int = 3) -> UUID:
+    """A job in the database, as a POST leaves it."""
+    made = JobSpec.model_validate(spec(trials, cv))
+    with writing(engine) as session:
+        return store.create(session, made, candidates(made)).id
+
+
+def half_done(engine: Engine, trials: int) -> UUID:
+    """A running job in its middle: half of its trials have succeeded, the others run for a year; none is queued."""
+    job_id = create(engine, trials)
+    done = Trial.number < trials // 2
+    with writing(engine) as session:
+        accuracy = 0.9 + (Trial.number * 7919) % 1000 / 20_000.0
+        succeeded = {"validation_accuracy": accuracy, "validation_accuracy_std": 0.01, "fit_seconds": 3.0}
+        mine = update(Trial).where(Trial.job_id == job_id).execution_options(synchronize_session=False)
+        session.execute(mine.where(done).values(state=State.SUCCEEDED, **succeeded))
+        session.execute(mine.where(~done).values(state=State.RUNNING))
+        _run_fits(session, job_id, trials // 2)
+        _count(session, job_id, trials)
+    return job_id
+
+
+def _run_fits(session: Session, job_id: UUID, done: int) -> None:
+    over = Fit.trial_number < done
+    ran = {"worker": "bench", "attempt": 1, "started_at": clock(-60), "lease_until": clock(YEAR)}
+    state = case((over, State.SUCCEEDED.value), else_=State.RUNNING.value)
+    mine = update(Fit).where(Fit.job_id == job_id).execution_options(synchronize_session=False)
+    session.execute(mine.where(Fit.fold.is_not(None)).values(state=state, **ran))
+    ended = {"accuracy": 0.9, "loss": 0.3, "fit_seconds": 1.0, "score_seconds": 0.1, "ended_at": clock(0)}
+    session.execute(mine.where(over).values(lease_until=None, **ended))
+
+
+def _count(session: Session, job_id: UUID, trials: int) -> None:
+    def fits(state: State) -> ScalarSelect[int]:
+        return select(func.count()).where(Fit.job_id == job_id, Fit.state == state).scalar_subquery()
+
+    best = (
+        select(Trial)
+        .where(Trial.job_id == job_id)
+        .order_by(Trial.validation_accuracy.desc().nulls_last(), Trial.number)
+    )
+    winner = session.scalars(best.limit(1)).one()
+    trials_now = {"trials_queued": 0, "trials_succeeded": trials // 2, "trials_running": trials - trials // 2}
+    fits_now = {f"fits_{state}": fits(state) for state in (State.QUEUED, State.RUNNING, State.SUCCEEDED)}
+    found = {"best_trial": winner.number, "best_accuracy": winner.validation_accuracy}
+    times = {"started_at": clock(-60), "last_claim_at": clock(0), "seconds_done": 100.0, "cost_done": Job.cost_left / 2}
+    values = {"state": JobState.RUNNING, "version": Job.version + 1, **trials_now, **fits_now, **found, **times}
+    session.execute(update(Job).where(Job.id == job_id).values(values).execution_options(synchronize_session=False))

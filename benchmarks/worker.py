@@ -1,0 +1,30 @@
+"""Workers whose training is faked to nothing: `celery -A benchmarks.worker worker`. All else is the real thing."""
+
+import time
+from dataclasses import replace
+
+from celery import Task
+
+from app.tuning.broker import TASK
+from app.tuning.broker import celery as app
+from app.tuning.claims import Claim, Result
+from benchmarks import fake
+from worker.fits import Keeper
+from worker.process import work
+
+_returned = time.perf_counter()
+
+
+@app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
+def run_next_fit(self: Task) -> None:
+    """As `worker.tasks.run_next_fit`, but for the training."""
+    work(self, train)
+
+
+def train(claim: Claim, keeper: Keeper) -> Result:
+    """Nothing; as its seconds it notes how long this process has not been training before."""
+    global _returned
+    idle = time.perf_counter() - _returned
+    result = replace(fake.train(claim, keeper), fit_seconds=idle)
+    _returned = time.perf_counter()
+    return result
