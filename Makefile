@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help install demo test bench chaos requirements
+.PHONY: help install demo test bench chaos openapi requirements
 
 help:
 	@echo "make install       .venv with everything, from hashed requirements"
@@ -14,6 +14,7 @@ help:
 	@echo "make test          lint, types, import contracts, tests"
 	@echo "make bench         what is measured, not tested"
 	@echo "make chaos         the long tests that kill things"
+	@echo "make openapi       write openapi.json anew"
 	@echo "make requirements  write requirements/*.txt anew (needs uv)"
 
 install: $(STAMP)
@@ -45,6 +46,10 @@ bench: install
 
 chaos: install
 	$(PY) -m tests.chaos
+
+openapi: install
+	$(PY) -m app.openapi > openapi.json.new
+	mv openapi.json.new openapi.json
 
 requirements:
 	$(COMPILE) --extra api --extra worker --extra local --extra dev -o requirements/dev.txt

@@ -48,3 +48,9 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     found = {schema["title"]: schema for schema in named["components"]["schemas"].values()}
     named["components"]["schemas"] = dict(sorted(found.items()))
     return named
+
+
+if __name__ == "__main__":
+    from app.main import app
+
+    print(json.dumps(app.openapi(), indent=1, ensure_ascii=False))

@@ -39,8 +39,8 @@ Digits = BeforeValidator(_digits)
 Number = Annotated[int, Field(ge=0, le=LAST_TRIAL)]
 PageSize = Annotated[
     int,
-    Digits,
     Field(ge=1, description=f"Items a page; more than {LARGEST_PAGE} are taken as {LARGEST_PAGE}."),
+    Digits,
     AfterValidator(lambda size: min(size, LARGEST_PAGE)),
 ]
 

@@ -215,17 +215,23 @@ class TrialWithFits(TrialAnswer):
 
 
 class JobPage(Answer):
+    """Some jobs, and the token of those after them."""
+
     items: list[JobAnswer]
     next_page_token: str | None
 
 
 class TrialPage(Answer):
+    """Some trials, and the token of those after them."""
+
     items: list[TrialAnswer]
     next_page_token: str | None
 
 
 class DatasetAnswer(Answer):
     """A data set that a job can ask for."""
+
+    model_config = ConfigDict(title="Dataset")
 
     name: str
     description: str
@@ -237,6 +243,8 @@ class DatasetAnswer(Answer):
 
 
 class DatasetPage(Answer):
+    """Some data sets, and the token of those after them."""
+
     items: list[DatasetAnswer]
     next_page_token: str | None
 
@@ -258,12 +266,16 @@ class Hyperparameter(Answer):
 class ModelAnswer(Answer):
     """A model that a job can ask for."""
 
+    model_config = ConfigDict(title="Model")
+
     name: str
     description: str
     hyperparameters: list[Hyperparameter]
 
 
 class ModelPage(Answer):
+    """Some models, and the token of those after them."""
+
     items: list[ModelAnswer]
     next_page_token: str | None
 

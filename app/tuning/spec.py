@@ -217,7 +217,7 @@ class JobSpec(Strict):
     evaluation: Evaluation = CrossValidation()
     random_state: int = Field(0, ge=0, le=2**32 - 1)
     limits: Limits = Limits()
-    labels: dict[Name, Name] = Field({}, max_length=16)
+    labels: dict[Name, Name] = Field({}, max_length=16, json_schema_extra={"additionalProperties": False})
 
     @property
     def folds(self) -> int:
