@@ -3,12 +3,15 @@
 The rows are the truth and a wake is only a hint, so that it holds nothing, and losing or doubling one does no harm.
 """
 
+import logging
+from queue import Empty
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import redis
 from redis.exceptions import RedisError
 
 from app.tuning.settings import settings
@@ -17,10 +20,32 @@ QUEUE = "tunewell"
 TASK = "tunewell.run_next_fit"
 MOST_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
 BROKER_SECONDS = 2.0  # a frozen broker holds nobody up for longer
+log = logging.getLogger("tunewell.broker")
+
+
+class PatientChannel(redis.Channel):
+    """Drops what is no message at all: left alone, Celery's worker ends over it."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("stray bytes dropped from the queue", extra={"reason": type(error).__name__})
+            raise Empty from None
+
+
+class PatientTransport(redis.Transport):
+    """Redis with such channels."""
+
+    Channel = PatientChannel
 
 
 class SteadyConnection(Connection):
     """Tries a broker that is away every two seconds: left alone, kombu's pauses grow to half a minute."""
+
+    def get_transport_cls(self) -> Any:
+        found = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return PatientTransport if found is redis.Transport else found
 
     def _ensure_connection(self, *args: Any, **options: Any) -> Any:
         steady = {"interval_start": 1, "interval_step": 1, "interval_max": 1}
