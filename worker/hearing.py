@@ -21,7 +21,7 @@ from app.tuning import broker, claims
 from app.tuning.database import reading
 
 PERIOD_SECONDS = 5.0
-DEAF_CHECKS = 6  # in a row: a worker that hears takes a waiting wake within milliseconds
+DEAF_CHECKS = 4  # in a row: a worker that hears takes a waiting wake within milliseconds
 LOST_CHECKS = 24  # if Celery believes that all processes are busy: one may be importing TensorFlow, or hang
 GRACE_SECONDS = 3.0
 log = logging.getLogger("tunewell.worker")

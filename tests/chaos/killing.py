@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 
 from sqlalchemy import select
@@ -21,9 +22,11 @@ MOST_SECONDS, MEDIAN_SECONDS = 30.0, 20.0  # until a killed worker's fit is clai
 Kill = tuple[str, datetime]
 
 
-def kill_workers(ground: Ground, row: Row, kind: str, kills: int, workers: int = 4, pause: float = 4.0) -> None:
+def kill_workers(
+    ground: Ground, row: Row, kind: str, kills: int, workers: int = 4, pause: float = 4.0, trials: int = 30
+) -> None:
     """Kill -9 of a worker and all its children at random moments, until there were so many kills."""
-    search = spec(30, ms=2500)
+    search = spec(trials, ms=2500)
     with ground.site(kind, workers) as site:
         expected = clean(site, search)
         killed: list[Kill] = []
@@ -38,7 +41,7 @@ def kill_workers(ground: Ground, row: Row, kind: str, kills: int, workers: int =
         row.count += len(killed)
         row.reclaims += reclaims(row, [one for job in jobs for one in tries(site, job)], killed)
         row.refused += refusals(site)
-        row.notes.append(f"{len(jobs)} jobs of 91 fits on {kind}")
+        row.notes.append(f"{len(jobs)} jobs of {3 * trials + 1} fits on {kind}")
     row.promise(max(row.reclaims, default=0) <= MOST_SECONDS, f"claimed again after {max(row.reclaims):.1f} s")
     row.promise(median(row.reclaims) <= MEDIAN_SECONDS, f"half are claimed again after {median(row.reclaims):.1f} s")
 
@@ -98,7 +101,7 @@ def _freeze_two(site: Site) -> list[str]:
     frozen: list[str] = []
     while len(frozen) < 2:
         name = next(one for one in site.workers if one not in frozen)
-        until(lambda name=name: _holds(site, name), 30, f"{name} holds a fit")
+        until(partial(_holds, site, name), 30, f"{name} holds a fit")
         site.parts[name].freeze()
         if _holds(site, name):
             frozen.append(name)
@@ -137,7 +140,7 @@ def stop_workers(ground: Ground, row: Row, stops: int = 6, grace: float = 10.0) 
         job = site.post(search)
         while len(stopped) < stops:
             name = site.workers[len(stopped) % 2]
-            until(lambda name=name: _holds(site, name), 120, f"{name} holds a fit")
+            until(partial(_holds, site, name), 120, f"{name} holds a fit")
             stopped.append(_stop(site, name, row, grace))
         check(site, row, job, expected)
         released = [one for one in tries(site, job) if one.outcome == Outcome.RELEASED]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,8 @@ class Site:
 
     def said(self, text: str, names: Iterable[str] = ()) -> int:
         """How often some processes have logged a text."""
-        return sum(self.parts[name].log.read_text(errors="replace").count(text) for name in names or self.parts)
+        logs = [self.parts[name].log.read_text(errors="replace") for name in names or self.parts]
+        return sum(log.count(text) for log in logs)
 
     def acts(self) -> list[dict[str, Any]]:
         """What the fake training has noted of its acts."""
@@ -198,7 +199,7 @@ def site(folder: Path, database_url: str, broker: Broker, broker_url: str | None
         made.close()
 
 
-def until(done: Any, seconds: float, what: str = "") -> float:
+def until(done: Callable[[], bool], seconds: float, what: str = "") -> float:
     """Wait until `done()`; the seconds it took."""
     start = time.monotonic()
     while not done():

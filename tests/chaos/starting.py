@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def race(ground: Ground, row: Row, kind: str, rounds: int = ROUNDS) -> None:
     engine.dispose()
     winners = [job for won, _ in results for job in won]
     errors = [error for _, failed in results for error in failed]
-    row.count = rounds
+    row.count += rounds
     row.promise(sorted(winners) == sorted(map(str, jobs)), f"{len(winners)} claims of {len(set(winners))} fits")
     row.promise(not errors, f"{len(errors)} errors, the first: {errors[:1]}")
 
@@ -78,26 +79,35 @@ def _claim_all(database: str, jobs: list[str], barrier: Barrier, found: Any) -> 
     found.put((won, failed))
 
 
-def start(ground: Ground, row: Row, rounds: int = 2) -> None:
+def start(ground: Ground, row: Row, revisions: Sequence[str | None] = (None, "0001") * 2) -> None:
     """Eight processes bring one database to the newest schema at once, and one of them is killed on the way."""
     for kind in ("sqlite", "postgresql"):
-        for revision in [None, "0001"] * rounds:
+        for revision in revisions:
             database = ground.new_database(kind)
             if revision:
                 _bring_to(database, revision)
             codes = _start_at_once(database, ground.new_folder())
             row.count += 1
             row.promise(codes.count(0) >= PROCESSES - 1, f"{kind} from {revision}: exit codes {codes}")
-            with connect(database).connect() as connection:
-                version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            version = _version(database)
             row.promise(version == newest(), f"{kind} from {revision}: at {version}")
+
+
+def _version(database: str) -> str | None:
+    engine = connect(database)
+    with engine.connect() as connection:
+        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    engine.dispose()
+    return version
 
 
 def _bring_to(database: str, revision: str) -> None:
     from alembic import command
 
-    with connect(database).execution_options(writes=True).begin() as connection:
+    engine = connect(database)
+    with engine.execution_options(writes=True).begin() as connection:
         command.upgrade(configuration(connection), revision)
+    engine.dispose()
 
 
 def _start_at_once(database: str, folder: Path) -> list[int]:

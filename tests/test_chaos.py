@@ -1,0 +1,90 @@
+"""The quick part of the chaos suite: real workers, broker and databases, with less damage than `make chaos` does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.chaos import brokers, children, databases, killing, messages, starting
+from tests.chaos.ground import Ground
+from tests.chaos.report import Row
+from tests.chaos.site import Site
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class OneSite(Ground):
+    """All scenarios take place on the same site: starting processes is what costs most."""
+
+    def __init__(self, folder: Path, made: Site) -> None:
+        super().__init__(folder)
+        self._made = made
+
+    @contextmanager
+    def site(self, kind: str = "sqlite", workers: int = 0, processes: int = 1) -> Iterator[Site]:
+        yield self._made
+
+
+@pytest.fixture(scope="module")
+def one_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """An API and two workers on SQLite."""
+    folder = tmp_path_factory.mktemp("chaos")
+    with Ground(folder / "site") as ground, ground.site("sqlite", workers=2) as made:
+        yield OneSite(folder / "more", made)
+
+
+@pytest.fixture
+def row() -> Iterator[Row]:
+    """Where a scenario notes what it saw; its promises must be kept."""
+    made = Row("")
+    yield made
+    assert made.count
+    assert made.kept, (made.broken, made.differences)
+
+
+def test_workers_are_killed_and_nothing_is_lost_and_nothing_twice(one_site: Ground, row: Row) -> None:
+    killing.kill_workers(one_site, row, "sqlite", kills=3, pause=3.0, trials=5)
+
+
+def test_training_that_dies_or_wants_too_much_memory_costs_an_attempt_and_seconds(one_site: Ground, row: Row) -> None:
+    children.lose_children(one_site, row, times=1)
+
+
+def test_training_that_raises_is_told_and_not_tried_again(one_site: Ground, row: Row) -> None:
+    children.be_wrong(one_site, row)
+
+
+def test_a_stopped_worker_gives_its_fit_back(one_site: Ground, row: Row) -> None:
+    killing.stop_workers(one_site, row, stops=2)
+
+
+def test_doubled_stray_and_poisonous_messages_do_no_harm(one_site: Ground, row: Row) -> None:
+    messages.confuse(one_site, row)
+
+
+def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground, row: Row) -> None:
+    databases.fill(one_site, row, seconds=3.0)
+
+
+def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path, row: Row) -> None:
+    with Ground(tmp_path) as ground:
+        brokers.post_through_trouble(ground, row)
+
+
+def test_one_of_eight_processes_wins_a_fit(tmp_path: Path, postgres: servers.Postgres, row: Row) -> None:
+    for kind in ("sqlite", "postgresql"):
+        starting.race(Given(tmp_path, postgres), row, kind, rounds=100)
+
+
+def test_eight_processes_start_on_one_database(tmp_path: Path, postgres: servers.Postgres, row: Row) -> None:
+    starting.start(Given(tmp_path, postgres), row, revisions=("0001",))
+
+
+class Given(Ground):
+    """A ground on the PostgreSQL server of all tests."""
+
+    def __init__(self, folder: Path, server: servers.Postgres) -> None:
+        super().__init__(folder)
+        self._postgres = server
