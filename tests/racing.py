@@ -14,6 +14,8 @@ from app.tuning.search import candidates
 from app.tuning.tables import Attempt
 from tests.ledger import grid, scored
 
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["__main__", __name__, "alembic.command"])  # once for all processes
 LONGEST_ROUND = 60.0
 
 
@@ -37,10 +39,8 @@ def race(engine: Engine, rounds: int, processes: int = 8) -> Race:
     with writing(engine) as session:
         jobs = [store.create(session, spec, found).id for _ in range(rounds)]
     url = engine.url.render_as_string(hide_password=False)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    start = context.Barrier(processes)
-    with context.Pool(processes, _take_part_from_here_on, (start,)) as pool:
+    start = CONTEXT.Barrier(processes)
+    with CONTEXT.Pool(processes, _take_part_from_here_on, (start,)) as pool:
         laps = [
             lap.get(LONGEST_ROUND + rounds) for lap in [pool.apply_async(_run, (url, jobs)) for _ in range(processes)]
         ]
