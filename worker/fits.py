@@ -196,7 +196,7 @@ def _failed(claim: Claim, error: Exception) -> Record:
 
 @retry(
     retry=retry_if_exception_type(AWAY),
-    wait=wait_exponential_jitter(initial=0.1, max=5),
+    wait=wait_exponential_jitter(multiplier=0.1, max=5),
     stop=stop_after_delay(RECORD_SECONDS),
     reraise=True,
 )

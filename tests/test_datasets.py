@@ -1,0 +1,121 @@
+"""The data sets: what is in them, how they are checked, and what is said when one cannot be had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedKFold
+
+from app.tuning.datasets import DATASETS
+from app.tuning.settings import settings
+from app.tuning.spec import JobSpec
+from tests.ledger import grid
+from tests.servers import missing
+from worker import datasets
+
+LOAD = """
+from worker import datasets
+try:
+    datasets.load("mnist", lambda: None)
+except datasets.DatasetUnavailable as error:
+    print(error)
+"""
+
+
+def never() -> None:
+    """Nothing is downloaded, so that nobody asks whether to go on."""
+    raise AssertionError("a download was begun")
+
+
+def complaint(folder: Path) -> str:
+    """What is said where MNIST is looked for in this folder, and no network can be reached."""
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    environment = os.environ | nowhere | {"TUNEWELL_DATA_DIR": str(folder), "NO_PROXY": "", "no_proxy": ""}
+    done = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_digits_are_scikit_learns_own_and_the_last_360_are_the_test_set() -> None:
+    arrays = datasets.load("digits", never)
+    images, labels = load_digits(return_X_y=True)
+    assert [array.shape for array in arrays[:4]] == [(1437, 8, 8), (1437,), (360, 8, 8), (360,)]
+    assert {array.dtype for array in arrays[:4]} == {np.dtype(np.uint8)}
+    assert np.array_equal(np.concatenate([arrays.x_train, arrays.x_test]).reshape(-1, 64), images)
+    assert np.array_equal(np.concatenate([arrays.y_train, arrays.y_test]), labels)
+    assert arrays.x_train.max() == DATASETS["digits"].scale
+
+
+def test_a_data_set_stays_in_memory_for_the_next_fit() -> None:
+    assert datasets.load("digits", never) is datasets.load("digits", never)
+
+
+def test_mnist_is_the_real_one() -> None:
+    if not (settings().data_dir.expanduser() / "mnist.npz").exists():
+        missing("mnist.npz in TUNEWELL_DATA_DIR")
+    arrays = datasets.load("mnist", never)
+    assert [array.shape for array in arrays[:4]] == [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]
+    assert arrays.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert len(arrays.sha256) == 64
+
+
+def test_without_mnist_and_without_a_network_it_says_where_to_put_which_file(tmp_path: Path) -> None:
+    said = complaint(tmp_path / "new")
+    assert "could not be downloaded" in said
+    assert f"Put Keras's mnist.npz into {tmp_path / 'new'} (TUNEWELL_DATA_DIR)" in said
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["mnist.lock"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x05\x06" + bytes(18)])
+def test_another_file_in_its_place_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mnist.npz").write_bytes(content)
+    assert f"{tmp_path / 'mnist.npz'} is not Keras's mnist.npz" in complaint(tmp_path)
+
+
+def test_other_arrays_under_its_names_are_refused(tmp_path: Path) -> None:
+    empty = np.zeros((1, 28, 28), np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=empty, y_train=empty, x_test=empty, y_test=empty)
+    assert "its x_train is not MNIST's" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 10])
+def test_folds_are_stratified_and_unshuffled(folds: int) -> None:
+    from worker.folds import fold_rows
+
+    arrays = datasets.load("digits", never)
+    spec = grid(1, evaluation={"cv": folds}, dataset={"name": "digits", "train_samples": 1000})
+    expected = StratifiedKFold(folds).split(np.zeros(1000), arrays.y_train[:1000])
+    for fold, (train, held_out) in enumerate(expected):
+        rows, scored = fold_rows(spec, fold, arrays)
+        assert np.array_equal(rows, train) and np.array_equal(scored, held_out)
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_the_fewest_samples_of_so_many_folds_are_what_scikit_learn_can_split(name: str) -> None:
+    if name == "mnist" and not (settings().data_dir.expanduser() / "mnist.npz").exists():
+        missing("mnist.npz in TUNEWELL_DATA_DIR")
+    labels = datasets.load(name, never).y_train
+    for folds in range(2, 11):
+        fewest = DATASETS[name].smallest_for(folds)
+        assert fewest >= folds and np.bincount(labels[:fewest]).max() >= folds
+        assert fewest == folds or np.bincount(labels[: fewest - 1]).max() < folds
+
+
+def test_the_last_tenth_validates_as_keras_takes_it() -> None:
+    from worker.folds import fold_rows
+
+    arrays = datasets.load("digits", never)
+    rows, scored = fold_rows(grid(1, evaluation={"validation_split": 0.1}), 0, arrays)
+    assert (rows[0], rows[-1], scored[0], scored[-1]) == (0, 1292, 1293, 1436)
+
+
+def test_a_seed_comes_from_the_random_state_and_the_fold_alone() -> None:
+    from worker.folds import seed
+
+    specs: list[JobSpec] = [grid(1, random_state=state) for state in (0, 1)]
+    seeds = {seed(spec, fold) for spec in specs for fold in (None, 0, 1, 2)}
+    assert len(seeds) == 8
+    assert seed(grid(5, random_state=1), 2) == seed(specs[1], 2)

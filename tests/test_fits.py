@@ -1,0 +1,288 @@
+"""A fit's way through a worker, with training that is a plain function."""
+
+import logging
+import math
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, select, update
+
+from app.tuning import claims, store
+from app.tuning.claims import Claim, Result
+from app.tuning.database import clock, reading, writing
+from app.tuning.tables import Attempt, EpochRow, Fit, JobState, Outcome, State
+from tests.ledger import Ledger, grid, scored
+from worker import fits
+from worker.datasets import DatasetUnavailable
+from worker.fits import Keeper
+
+EPOCH = {"epoch": 1, "loss": math.nan, "accuracy": 0.5, "val_loss": math.inf, "val_accuracy": 0.25, "seconds": 1.5}
+
+
+class Process:
+    """The process that training runs in, which may be asked to stop."""
+
+    def __init__(self, asked: bool = False) -> None:
+        self.asked = asked
+        self.watched = 0
+
+    def stopping(self) -> bool:
+        return self.asked
+
+    def watch(self, within: float) -> None:
+        self.watched += 1
+
+    def rest(self) -> None:
+        self.watched = 0
+
+
+def run(engine: Engine, train: fits.Train, process: Process | None = None) -> bool:
+    """Let a worker take the next fit."""
+    return fits.run_next(engine, train, "w1", "m1", process or Process())
+
+
+def accurate(claim: Claim, keeper: Keeper) -> Result:
+    """Training that finds something at once."""
+    return scored(0.5)
+
+
+def raising(error: BaseException) -> fits.Train:
+    """Training that raises."""
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        raise error
+
+    return train
+
+
+def first_fit(engine: Engine, job_id: UUID) -> Fit:
+    """The fit that is claimed first."""
+    with reading(engine) as session:
+        folds = select(Fit).where(Fit.job_id == job_id, Fit.fold.is_not(None))
+        return session.scalars(folds.order_by(Fit.position)).first() or Fit()
+
+
+def attempts(engine: Engine, fit: Fit) -> list[Outcome | None]:
+    """How the attempts at a fit ended."""
+    with reading(engine) as session:
+        return list(session.scalars(select(Attempt.outcome).where(Attempt.fit_id == fit.id).order_by(Attempt.attempt)))
+
+
+def test_a_worker_trains_a_job_to_its_end_and_then_finds_nothing(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    seen: list[tuple[int, int | None]] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        seen.append((claim.trial_number, claim.fold))
+        assert claim.hyperparameters["optimizer"] == "adam"
+        return scored(0.25 + claim.trial_number / 2)
+
+    while run(engine, train):
+        ledger.audit()
+    assert seen == [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2), (1, None)]
+    job = ledger.job(job_id)
+    assert (job.state, job.best_trial, job.best_accuracy) == (JobState.SUCCEEDED, 1, 0.75)
+
+
+def test_an_exception_is_a_failed_fit_with_its_reason(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    assert run(engine, raising(ValueError("half a pair \ud800, a NUL \0 and " + "much " * 2000)))
+    fit = first_fit(engine, job_id)
+    assert fit.state == State.FAILED and fit.error
+    assert fit.error["type"] == "ValueError"
+    assert fit.error["message"].startswith("half a pair ?, a NUL  and much")
+    assert "Traceback" in fit.error["traceback"] or "much" in fit.error["traceback"]
+    assert len(str(fit.error).encode()) <= 4096
+    assert attempts(engine, fit) == [Outcome.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(MemoryError("no more"), Outcome.OUT_OF_MEMORY), (fits.TimedOut("too long"), Outcome.TIMED_OUT)],
+)
+def test_what_says_nothing_about_the_hyperparameters_is_tried_three_times(
+    engine: Engine, error: Exception, outcome: Outcome
+) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1, limits={"max_parallel_fits": 1}))
+    for _ in range(3):
+        assert run(engine, raising(error))
+        ledger.audit()
+    fit = first_fit(engine, job_id)
+    assert fit.state == State.FAILED and fit.error
+    assert fit.error["message"] == f"given up after 3 attempts that were lost, the last one so: {error}"
+    assert attempts(engine, fit) == [outcome] * 3
+
+
+def test_tensorflows_own_error_of_too_little_memory_is_known_by_its_name(engine: Engine) -> None:
+    job_id = Ledger(engine).post(grid(1))
+    assert run(engine, raising(type("ResourceExhaustedError", (Exception,), {})("OOM when allocating")))
+    fit = first_fit(engine, job_id)
+    assert fit.state == State.QUEUED
+    assert attempts(engine, fit) == [Outcome.OUT_OF_MEMORY]
+
+
+def test_training_that_takes_too_long_learns_it_with_its_next_report(engine: Engine) -> None:
+    job_id = Ledger(engine).post(grid(1, limits={"fit_timeout_seconds": 1e-9}))
+    assert run(engine, accurate)
+    assert attempts(engine, first_fit(engine, job_id)) == [Outcome.TIMED_OUT]
+
+
+def test_a_data_set_that_cannot_be_had_fails_the_job(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    assert run(engine, raising(DatasetUnavailable("put mnist.npz there")))
+    ledger.audit()
+    job = ledger.job(job_id)
+    assert job.state == JobState.FAILED and job.error
+    assert (job.error["type"], job.error["message"]) == ("DatasetUnavailable", "put mnist.npz there")
+    assert not run(engine, accurate)
+
+
+def test_a_cancelled_job_stops_its_training_at_the_next_report(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        keeper.report()
+        with writing(engine) as session:
+            job = store.lock(session, job_id)
+            assert job
+            store.cancel(session, job)
+        keeper.report()
+        raise AssertionError("it went on")
+
+    assert run(engine, train)
+    ledger.audit()
+    assert ledger.job(job_id).state == JobState.CANCELLED
+    assert attempts(engine, first_fit(engine, job_id)) == [Outcome.CANCELLED]
+
+
+def test_a_worker_that_is_asked_to_stop_gives_its_fit_back_at_no_cost(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    process = Process()
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        keeper.epoch(EPOCH)
+        keeper.report()
+        process.asked = True
+        keeper.report()
+        raise AssertionError("it went on")
+
+    assert run(engine, train, process)
+    ledger.audit()
+    fit = first_fit(engine, job_id)
+    assert (fit.state, fit.attempt, fit.lost_attempts, fit.worker) == (State.QUEUED, 1, 0, None)
+    assert attempts(engine, fit) == [Outcome.RELEASED]
+    with reading(engine) as session:
+        assert session.scalars(select(EpochRow)).all() == []
+
+
+def test_an_epoch_is_a_row_with_the_next_report_and_its_nan_is_null(engine: Engine) -> None:
+    Ledger(engine).post(grid(1))
+    rows: list[EpochRow] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        keeper.epoch(EPOCH)
+        keeper.report()
+        with reading(engine) as session:
+            rows.extend(session.scalars(select(EpochRow)).all())
+        keeper.epoch(EPOCH | {"epoch": 2})
+        return scored(0.5)
+
+    assert run(engine, train)
+    assert [(row.epoch, row.loss, row.accuracy, row.val_loss) for row in rows] == [(1, None, 0.5, None)]
+    with reading(engine) as session:
+        assert session.scalars(select(EpochRow.epoch).order_by(EpochRow.epoch)).all() == [1, 2]
+
+
+def lost_meanwhile(engine: Engine) -> fits.Train:
+    """Training whose fit house-keeping gives to somebody else before it ends."""
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        with writing(engine) as session:
+            session.execute(update(Fit).where(Fit.id == claim.fit_id).values(lease_until=clock(-1)))
+            assert claims.lose(session, claim, Outcome.LOST, {"type": "L", "message": "late", "traceback": None})
+        return scored(0.125)
+
+    return train
+
+
+def test_a_late_result_is_refused_and_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    with caplog.at_level(logging.WARNING, logger="tunewell.worker"):
+        assert run(engine, lost_meanwhile(engine))
+    ledger.audit()
+    assert [record.message for record in caplog.records] == ["late result refused"]
+    fit = first_fit(engine, job_id)
+    assert (fit.state, fit.accuracy) == (State.QUEUED, None)
+
+
+def test_training_that_reports_too_late_stops_and_writes_nothing(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = Ledger(engine).post(grid(1))
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        lost_meanwhile(engine)(claim, keeper)
+        keeper.report()
+        raise AssertionError("it went on")
+
+    assert run(engine, train)
+    assert "no longer this attempt's" in caplog.text
+    assert first_fit(engine, job_id).state == State.QUEUED
+
+
+def test_the_watch_is_wound_up_by_reports_and_rests_between_fits(engine: Engine) -> None:
+    Ledger(engine).post(grid(1))
+    process = Process()
+    wound: list[int] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        keeper.report(60.0)
+        wound.append(process.watched)
+        return scored(0.5)
+
+    assert run(engine, train, process)
+    assert (wound, process.watched) == ([2], 0)
+
+
+def test_a_long_silence_that_was_announced_holds_the_lease(engine: Engine) -> None:
+    job_id = Ledger(engine).post(grid(1))
+    left: list[float] = []
+
+    def seconds_left() -> float:
+        with reading(engine) as session:
+            until, now = session.execute(select(Fit.lease_until, clock(0)).where(Fit.state == State.RUNNING)).one()
+        return float((until - now).total_seconds())
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        for within in (60.0, 15.0):
+            keeper.report(within)
+            left.append(seconds_left())
+        return scored(0.5)
+
+    assert run(engine, train)
+    assert first_fit(engine, job_id).state == State.SUCCEEDED
+    assert 50 < left[0] <= 60 and left[1] <= 15
+
+
+def test_a_result_waits_for_a_database_that_is_away() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    tries: list[int] = []
+
+    def record(_: object) -> bool:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("COMMIT", None, Exception("connection lost"))
+        return True
+
+    from sqlalchemy import create_engine
+
+    assert fits.recorded(create_engine("sqlite://"), record)
+    assert len(tries) == 3
