@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -28,6 +29,8 @@ MNIST_SHA256 = {
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
+# What NumPy, zipfile and zlib raise over a file that is damaged, encrypted, or none of theirs.
+UNREADABLE = (OSError, ValueError, LookupError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 DOWNLOAD_SECONDS = 300
 # Keras checks the archive against its own hash; the arrays are checked against ours below.
 DOWNLOAD = "import keras; keras.datasets.mnist.load_data('mnist.npz')"
@@ -92,7 +95,7 @@ def _checked(file: Path, modified: int) -> None:
             for array, sha256 in MNIST_SHA256.items():
                 if _sha256(archive[array]) != sha256:
                     raise ValueError(f"its {array} is not MNIST's")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DatasetUnavailable(
             f"{file} is not Keras's mnist.npz ({error}); replace it, or remove it to have it downloaded"
         ) from error

@@ -19,7 +19,7 @@ from worker.datasets import DatasetUnavailable
 
 RENEW_SECONDS = 4.0  # between two writes of the lease; a cancellation is looked for at every report
 RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
-MOST_TRACEBACK = 2800  # characters, so that an error stays below 4 KiB
+MOST_MESSAGE, MOST_TRACEBACK = 1024, 2800  # bytes, so that an error stays below 4 KiB
 log = logging.getLogger("tunewell.worker")
 
 
@@ -208,9 +208,9 @@ def recorded(engine: Engine, record: Record) -> bool:
 
 def told(error: BaseException) -> Error:
     """An error as it is stored: type, message and traceback, 4 KiB in all at most."""
-    message = clean(str(error))[:1024]
-    trace = clean("".join(traceback.format_exception(error)))
-    return {"type": type(error).__name__, "message": message, "traceback": trace[-MOST_TRACEBACK:]}
+    message = clean(str(error)).encode()[:MOST_MESSAGE].decode(errors="ignore")
+    trace = clean("".join(traceback.format_exception(error))).encode()[-MOST_TRACEBACK:].decode(errors="ignore")
+    return {"type": type(error).__name__, "message": message, "traceback": trace}
 
 
 def clean(text: str) -> str:
