@@ -6,21 +6,22 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from app.tuning.settings import settings
-from benchmarks import accepting, claimants, epochs, fixed, gaps, machine, polling, scaling, search
-from benchmarks.rows import Part, Row, Size, show, write
+from benchmarks import machine
+from benchmarks.rows import Row, Size, show, write
 
-PARTS: dict[str, Part] = {
-    "search": search.compare,
-    "step": epochs.measure,
-    "system.fixed": fixed.measure,
-    "system.gaps": gaps.measure,
-    "system.accepting": accepting.measure,
-    "system.polling": polling.measure,
-    "throughput.workers": scaling.measure,
-    "throughput.claims": claimants.measure,
+PARTS = {  # each a module with a `measure`, imported when its turn comes
+    "search": "search",
+    "step": "epochs",
+    "system.fixed": "fixed",
+    "system.gaps": "gaps",
+    "system.accepting": "accepting",
+    "system.polling": "polling",
+    "throughput.workers": "scaling",
+    "throughput.claims": "claimants",
 }
 
 
@@ -33,11 +34,11 @@ def main() -> int:
     if warned:
         print(warned, file=sys.stderr)
     rows: list[Row] = []
-    for name, part in PARTS.items():
+    for name, module in PARTS.items():
         if not given.only or any(name == one or name.startswith(f"{one}.") for one in given.only):
             began = time.monotonic()
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-            rows += _measured(name, part, Size(given.quick))
+            rows += _measured(name, module, Size(given.quick))
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             write(given.json, {**found_on, "quick": given.quick, "warning": warned}, rows)
     show(rows)
@@ -61,10 +62,10 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-def _measured(name: str, part: Part, size: Size) -> Iterator[Row]:
+def _measured(name: str, module: str, size: Size) -> Iterator[Row]:
     """The part's rows; if it fails, those that it had and one that says why."""
     try:
-        yield from part(size)
+        yield from import_module(f"benchmarks.{module}").measure(size)
     except Exception as error:
         traceback.print_exc()
         yield Row(name, "", note=f"failed: {type(error).__name__}: {error}", failed=True)

@@ -99,7 +99,7 @@ def keras_tuner(grid: Grid, data: Data, started: Started) -> Found:
     started()
 
     class Folded(tuning.GridSearch):  # type: ignore[misc]
-        def run_trial(self, trial: Any, data: Data) -> float:
+        def run_trial(self, trial: Any, data: Data, **_: Any) -> float:
             scores = []
             for train, held_out in article.folds(data):
                 model = self.hypermodel.build(trial.hyperparameters)
@@ -169,6 +169,8 @@ def _study(grid: Grid, journal: str) -> Any:
 
 
 def _found(means: list[tuple[Params, float]], fits: int) -> Found:
+    if not means:
+        raise RuntimeError("no trial came to an end")
     best = max(means, key=lambda one: one[1])[0]
     return Found(best, {article.key(params): mean for params, mean in means}, fits)
 

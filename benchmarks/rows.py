@@ -1,7 +1,7 @@
 """What a measurement found: rows of one table, printed and written as JSON."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,6 @@ class Size:
     def of(self, full: int, quick: int) -> int:
         """One of two numbers."""
         return quick if self.quick else full
-
-
-Part = Callable[[Size], Iterable[Row]]
 
 
 def missing(part: str, what: str) -> Row:

@@ -24,7 +24,7 @@ Run = dict[str, Any]
 LEARNT = 0.5  # mean accuracy from which on a candidate is one that learns; the grid's larger steps fail by chance
 
 
-def compare(size: Size) -> Iterator[Row]:
+def measure(size: Size) -> Iterator[Row]:
     """One after the other, each alone on the machine."""
     article.mnist_file()
     ours: list[Run] = []
@@ -77,12 +77,12 @@ def _peer(name: str, title: str, ours: list[Run], size: Size) -> Iterator[Row]:
         raise RuntimeError(done.stderr.strip().splitlines()[-1][:300])
     run: Run = json.loads(done.stdout.splitlines()[-1])
     note = _told(run)
-    fits = len(run["means"]) * article.FOLDS
-    if fits < ALL_FITS:
+    fits, twice = run["fits"], run["fits"] - len(run["means"]) * article.FOLDS
+    if size.quick:
         wall += run["seconds"]["search"] * (ALL_FITS / fits - 1)
         note = f"scaled from {fits} of {ALL_FITS} fits; {note}"
-    if run["fits"] != fits:
-        note += f"; {run['fits'] - fits} fits were of points that the other process had"
+    if twice:
+        note += f"; {twice} of its {fits} fits were done twice"
     yield _row(title, wall, ours, note, run)
     if name == "loop" and ours:
         yield from _agreement(ours[0]["means"], run["means"])

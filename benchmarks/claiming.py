@@ -1,0 +1,69 @@
+"""Claimants: threads of one process that claim and record fits, renew leases and look, as fast as they can."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+from app.tuning import claims
+from app.tuning.database import connect, writing
+from benchmarks import fake
+from benchmarks.together import meet
+from worker import fits
+from worker.fits import Keeper
+
+
+class Rates(NamedTuple):
+    """Of one claimant process, each a second: fits claimed and recorded, leases renewed, looks."""
+
+    fits: float
+    renewals: float
+    looks: float
+
+
+def claim(url: str, threads: int, seconds: float) -> Rates:
+    """In a process of its own: what its claimants get done in so many seconds of each kind."""
+    engine = connect(url)
+    process = fake.Process()
+    fitted = _rate(threads, seconds, lambda name: lambda: fits.run_next(engine, fake.train, name, name, process))
+    claimed: dict[str, claims.Claim] = {}
+
+    def keep(name: str) -> Callable[[], object]:
+        mine = fits.claim_next(engine, name, name)
+        assert mine, "every fit has been claimed: give the claimants more of them"
+        claimed[name] = mine
+        return lambda: _renew(engine, mine)
+
+    def look(name: str) -> Callable[[], object]:
+        keeper = Keeper(engine, claimed[name], process)
+        return keeper.report
+
+    return Rates(fitted, _rate(threads, seconds / 4, keep), _rate(threads, seconds / 4, look))
+
+
+def _renew(engine: Engine, mine: claims.Claim) -> None:
+    with writing(engine) as session:
+        claims.renew(session, mine, claims.LEASE_SECONDS)
+        claims.standing(session, mine)
+
+
+def _rate(threads: int, seconds: float, prepare: Callable[[str], Callable[[], object]]) -> float:
+    """Calls a second by so many threads; a call that answers False has found nothing left to do."""
+    calls = [prepare(f"bench-{os.getpid()}-{number}") for number in range(threads)]
+    ended: list[float] = []
+    meet()
+    began = time.perf_counter()
+
+    def work(call: Callable[[], object]) -> None:
+        while time.perf_counter() < began + seconds and call() is not False:
+            ended.append(time.perf_counter())
+
+    workers = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    return len(ended) / (max(ended) - began) if ended else 0.0
