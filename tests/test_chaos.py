@@ -1,8 +1,9 @@
 """The quick part of the chaos suite: real workers, broker and databases, with less damage than `make chaos` does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,51 +36,49 @@ def one_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield OneSite(folder / "more", made)
 
 
-@pytest.fixture
-def row() -> Iterator[Row]:
-    """Where a scenario notes what it saw; its promises must be kept."""
-    made = Row("")
-    yield made
-    assert made.count
-    assert made.kept, (made.broken, made.differences)
+def keeps(scenario: Callable[..., None], ground: Ground, **how: Any) -> None:
+    """The scenario does its damage, and its promises are kept; times are judged by `make chaos`."""
+    row = Row(scenario.__name__, patience=6)
+    scenario(ground, row, **how)
+    assert row.count and row.kept, (row.broken, row.differences)
 
 
-def test_workers_are_killed_and_nothing_is_lost_and_nothing_twice(one_site: Ground, row: Row) -> None:
-    killing.kill_workers(one_site, row, "sqlite", kills=3, pause=3.0, trials=5)
+def test_workers_are_killed_and_nothing_is_lost_and_nothing_twice(one_site: Ground) -> None:
+    keeps(killing.kill_workers, one_site, kind="sqlite", kills=3, pause=3.0, trials=5)
 
 
-def test_training_that_dies_or_wants_too_much_memory_costs_an_attempt_and_seconds(one_site: Ground, row: Row) -> None:
-    children.lose_children(one_site, row, times=1)
+def test_training_that_dies_or_wants_too_much_memory_costs_an_attempt_and_seconds(one_site: Ground) -> None:
+    keeps(children.lose_children, one_site, times=1)
 
 
-def test_training_that_raises_is_told_and_not_tried_again(one_site: Ground, row: Row) -> None:
-    children.be_wrong(one_site, row)
+def test_training_that_raises_is_told_and_not_tried_again(one_site: Ground) -> None:
+    keeps(children.be_wrong, one_site)
 
 
-def test_a_stopped_worker_gives_its_fit_back(one_site: Ground, row: Row) -> None:
-    killing.stop_workers(one_site, row, stops=2)
+def test_a_stopped_worker_gives_its_fit_back(one_site: Ground) -> None:
+    keeps(killing.stop_workers, one_site, stops=2, trials=2)
 
 
-def test_doubled_stray_and_poisonous_messages_do_no_harm(one_site: Ground, row: Row) -> None:
-    messages.confuse(one_site, row)
+def test_doubled_stray_and_poisonous_messages_do_no_harm(one_site: Ground) -> None:
+    keeps(messages.confuse, one_site)
 
 
-def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground, row: Row) -> None:
-    databases.fill(one_site, row, seconds=3.0)
+def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground) -> None:
+    keeps(databases.fill, one_site, seconds=3.0)
 
 
-def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path, row: Row) -> None:
+def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path) -> None:
     with Ground(tmp_path) as ground:
-        brokers.post_through_trouble(ground, row)
+        keeps(brokers.post_through_trouble, ground)
 
 
-def test_one_of_eight_processes_wins_a_fit(tmp_path: Path, postgres: servers.Postgres, row: Row) -> None:
+def test_one_of_eight_processes_wins_a_fit(tmp_path: Path, postgres: servers.Postgres) -> None:
     for kind in ("sqlite", "postgresql"):
-        starting.race(Given(tmp_path, postgres), row, kind, rounds=100)
+        keeps(starting.race, Given(tmp_path, postgres), kind=kind, rounds=100)
 
 
-def test_eight_processes_start_on_one_database(tmp_path: Path, postgres: servers.Postgres, row: Row) -> None:
-    starting.start(Given(tmp_path, postgres), row, revisions=("0001",))
+def test_eight_processes_start_on_one_database(tmp_path: Path, postgres: servers.Postgres) -> None:
+    keeps(starting.start, Given(tmp_path, postgres), revisions=("0001",))
 
 
 class Given(Ground):

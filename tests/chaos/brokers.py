@@ -53,7 +53,7 @@ def _timed_post(site: Site, row: Row, search: Search) -> str:
     start = time.monotonic()
     job = site.post(search)
     seconds = time.monotonic() - start
-    row.promise(seconds <= ACCEPT_SECONDS, f"accepted after {seconds:.1f} s")
+    row.promise_within(ACCEPT_SECONDS, seconds, "accepted")
     return job
 
 
@@ -140,4 +140,4 @@ def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
         row.reclaims = [min(one.started.timestamp() for one in tries(site, job)) - posted]
         # The first that begins again takes the wakes, and the other misses nothing.
         until(lambda: site.said("starting it anew") >= 1, 10)
-    row.promise(max(row.reclaims) <= most, f"heard again after {max(row.reclaims):.0f} s")
+    row.promise_within(most, max(row.reclaims), "heard again")

@@ -28,7 +28,7 @@ def lose_children(ground: Ground, row: Row, times: int = 4) -> None:
                 row.promise(first.outcome == outcome and told == kind, f"{act}: recorded as {first.outcome}, {told}")
         row.count = 2 * times
         row.promise(site.parts[site.workers[0]].process.pid == worker, "the worker died with its child")
-    row.promise(max(row.reclaims) <= NEXT_FIT_SECONDS, f"the next fit started after {max(row.reclaims):.1f} s")
+    row.promise_within(NEXT_FIT_SECONDS, max(row.reclaims), "the next fit started")
 
 
 def _act(site: Site, row: Row, act: str) -> tuple[Try, float]:
@@ -65,7 +65,7 @@ def hang(ground: Ground, row: Row) -> None:
         row.count = len(jobs)
         row.promise([part.process.pid for part in site.parts.values()] == workers, "a worker died with its child")
     row.promise(len(row.reclaims) == len(jobs), "a hung fit was not tried again")
-    row.promise(max(row.reclaims) <= HANG_SECONDS, f"tried again after {max(row.reclaims):.1f} s")
+    row.promise_within(HANG_SECONDS, max(row.reclaims), "tried again")
 
 
 def _ends_of_hung(site: Site, jobs: list[str]) -> int:

@@ -37,7 +37,7 @@ def kill(ground: Ground, row: Row, kills: int = 3) -> None:
         check(site, row, job, expected)
     row.count = kills
     row.notes.append(f"first good answer after {max(back):.1f} s at most")
-    row.promise(max(back) <= GOOD_SECONDS, f"first good answer after {max(back):.1f} s")
+    row.promise_within(GOOD_SECONDS, max(back), "first good answer")
 
 
 def cut(ground: Ground, row: Row, pause: float = 1.0) -> None:
@@ -110,7 +110,7 @@ def fill(ground: Ground, row: Row, seconds: float = 12.0) -> None:
     row.promise(bool(refused), "the disk was not full")
     row.promise(not others, f"answers besides 200, 202 and 503: {others}")
     row.promise(all("no space" in one.text for one in refused), "the reason is not told")
-    row.promise(back <= GOOD_SECONDS, f"accepted again after {back:.1f} s")
+    row.promise_within(GOOD_SECONDS, back, "accepted again")
 
 
 def _pragma(site: Site, name: str) -> object:

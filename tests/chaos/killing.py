@@ -42,12 +42,14 @@ def kill_workers(
         row.reclaims += reclaims(row, [one for job in jobs for one in tries(site, job)], killed)
         row.refused += refusals(site)
         row.notes.append(f"{len(jobs)} jobs of {3 * trials + 1} fits on {kind}")
-    row.promise(max(row.reclaims, default=0) <= MOST_SECONDS, f"claimed again after {max(row.reclaims):.1f} s")
-    row.promise(median(row.reclaims) <= MEDIAN_SECONDS, f"half are claimed again after {median(row.reclaims):.1f} s")
+    row.promise_within(MOST_SECONDS, max(row.reclaims, default=0.0), "claimed again")
+    row.promise_within(MEDIAN_SECONDS, median(row.reclaims or [0.0]), "half are claimed again")
 
 
 def kill_one(site: Site) -> list[Kill]:
     """Kill a random worker; not one that holds a fit which would be given up, as by design that is another table."""
+    if site.listening() < len(site.workers) / 2:  # killing faster than they start proves nothing
+        return []
     name = random.choice(site.workers)
     last = select(Fit.id).where(
         Fit.worker == name, Fit.state == State.RUNNING, Fit.lost_attempts == MOST_LOST_ATTEMPTS - 1
@@ -131,9 +133,9 @@ def come_late(ground: Ground, row: Row) -> None:
     row.promise(first.outcome == Outcome.LOST and second.outcome == Outcome.SUCCEEDED, "the second attempt counts")
 
 
-def stop_workers(ground: Ground, row: Row, stops: int = 6, grace: float = 10.0) -> None:
+def stop_workers(ground: Ground, row: Row, stops: int = 6, grace: float = 10.0, trials: int = 8) -> None:
     """SIGTERM to a worker, busy or idle: it ends within the grace period, and its fit is given back at no cost."""
-    search = spec(8, ms=6000)
+    search = spec(trials, ms=6000)
     with ground.site("postgresql", workers=2) as site:
         expected = clean(site, search)
         stopped = [_stop(site, site.workers[0], row, grace)]
@@ -160,7 +162,7 @@ def _stop(site: Site, name: str, row: Row, grace: float) -> float:
     start = time.monotonic()
     os.kill(ended.pid, signal.SIGTERM)
     seconds = until(lambda: ended.poll() is not None, 60, f"{name} ends") or time.monotonic() - start
-    row.promise(seconds <= grace, f"a stopped worker took {seconds:.1f} s")
+    row.promise_within(grace, seconds, "a stopped worker ended")
     row.promise(ended.returncode == 0, f"a stopped worker ended with {ended.returncode}")
     until(lambda: site.said(f"{name} ready.", [name]) > ready, 180, f"{name} is back")
     return seconds

@@ -17,11 +17,16 @@ class Row:
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    patience: float = 1.0  # times that much may be taken; more than 1 where the machine does much else
 
     def promise(self, kept: bool, otherwise: str) -> None:
         """Note a promise that is not kept."""
         if not kept:
             self.broken.append(otherwise)
+
+    def promise_within(self, most: float, seconds: float, what: str) -> None:
+        """Note what took too long."""
+        self.promise(seconds <= most * self.patience, f"{what} after {seconds:.1f} s")
 
     @property
     def kept(self) -> bool:

@@ -42,6 +42,7 @@ class Part:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self.process = subprocess.Popen(
                 self._command,
                 env=self._environment,
@@ -51,6 +52,12 @@ class Part:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
+
+    def listens(self) -> bool:
+        """Whether this worker has said so since its last start."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return f"{self.name} ready.".encode() in log.read()
 
     def revive(self) -> None:
         """Start it if it is dead though it should not be."""
@@ -112,11 +119,15 @@ class Site:
             command = [sys.executable, "-m", "celery", "-A", "tests.chaos.worker", "worker", "--hostname", name]
             options = ["--concurrency", str(processes), "--loglevel", "INFO", "--without-mingle", "--without-gossip"]
             self._start(name, command + options, database_url)
-        until(lambda: all(self.said(f"{name} ready.", [name]) > 0 for name in self.workers), START_SECONDS)
+        until(lambda: self.listening() == count, START_SECONDS, "all workers listen")
 
     @property
     def workers(self) -> list[str]:
         return [name for name in self.parts if name != "api"]
+
+    def listening(self) -> int:
+        """How many workers are up."""
+        return sum(self.parts[name].listens() for name in self.workers)
 
     def ready(self) -> bool:
         """Whether the API says that it is."""
