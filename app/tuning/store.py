@@ -16,6 +16,7 @@ from app.tuning.spec import CrossValidation, JobSpec
 from app.tuning.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
 
 KEY_LIFETIME = timedelta(hours=24)
+ROWS_AT_ONCE = 500  # so that the largest job takes little memory
 
 
 def create(session: Session, spec: JobSpec, candidates: list[Candidate]) -> Job:
@@ -123,11 +124,12 @@ def change(session: Session, statement: Update | Delete) -> int:
 
 
 def _insert_trials(session: Session, job: Job, candidates: list[Candidate]) -> None:
-    rows = [
-        {"job_id": job.id, "number": number, "state": State.QUEUED, "params": one.params, "cost": one.multiply_adds}
-        for number, one in enumerate(candidates)
-    ]
-    session.execute(insert(Trial), rows)
+    for first in range(0, len(candidates), ROWS_AT_ONCE):
+        rows = [
+            {"job_id": job.id, "number": number, "state": State.QUEUED, "params": one.params, "cost": one.multiply_adds}
+            for number, one in enumerate(candidates[first : first + ROWS_AT_ONCE], first)
+        ]
+        session.execute(insert(Trial), rows)
 
 
 def _insert_fits(session: Session, job: Job, spec: JobSpec) -> None:
