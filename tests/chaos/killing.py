@@ -48,7 +48,7 @@ def kill_workers(
 
 def kill_one(site: Site) -> list[Kill]:
     """Kill a random worker; not one that holds a fit which would be given up, as by design that is another table."""
-    if site.listening() < len(site.workers) / 2:  # killing faster than they start proves nothing
+    if site.listening() <= len(site.workers) / 2:  # where nobody is left to claim, killing proves nothing
         return []
     name = random.choice(site.workers)
     last = select(Fit.id).where(
