@@ -62,12 +62,11 @@ class Part:
     def revive(self) -> None:
         """Start it if it is dead though it should not be."""
         if self.wanted and self.process.poll() is not None:
-            self.kill()  # what it may have left behind
             self.start()
 
     def kill(self) -> None:
-        """Kill -9, with all its children."""
-        with suppress(ProcessLookupError):
+        """Kill -9, with all its children; a number that is no longer its own is left alone."""
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
