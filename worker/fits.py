@@ -2,9 +2,11 @@
 
 import logging
 import math
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sqlalchemy import Engine
@@ -52,7 +54,8 @@ class Keeper:
         self._process = process
         self._epochs: list[dict[str, Any]] = []
         self._deadline = time.monotonic() + claim.spec.limits.fit_timeout_seconds
-        self._renewed, self._within = time.monotonic(), LEASE_SECONDS
+        self._renewed = time.monotonic()
+        self._silence: Silence | None = None
 
     def report(self, within: float = LEASE_SECONDS) -> None:
         """Training goes on, and reports again within so many seconds.
@@ -62,14 +65,17 @@ class Keeper:
             TimedOut: it has taken longer than the job allows.
         """
         self._process.watch(within)
+        self.end_silence()
         if self._process.stopping():
             raise Released
         if time.monotonic() > self._deadline:
             raise TimedOut(f"longer than fit_timeout_seconds, {self._claim.spec.limits.fit_timeout_seconds:g}")
-        within = max(within, LEASE_SECONDS)
-        due = time.monotonic() - self._renewed >= RENEW_SECONDS or within != self._within or self._epochs
+        if within > LEASE_SECONDS:
+            self._silence = Silence(self._engine, self._claim, within)
+            self._silence.start()
+        due = time.monotonic() - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or self._epochs
         try:
-            state = self._renew(within) if due else self._look()
+            state = self._renew() if due else self._look()
         except AWAY:
             # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
             log.warning("database away", extra={"fit": self._claim.fit_id})
@@ -79,6 +85,11 @@ class Keeper:
             raise NoLongerMine
         if state == JobState.CANCELLING:
             raise Cancelled
+
+    def end_silence(self) -> None:
+        """Training speaks for itself again, or is over."""
+        if self._silence:
+            self._silence.over.set()
 
     def epoch(self, epoch: Mapping[str, Any]) -> None:
         """An epoch has ended: its row is written with the next report."""
@@ -93,13 +104,31 @@ class Keeper:
         with reading(self._engine) as session:
             return claims.standing(session, self._claim)
 
-    def _renew(self, within: float) -> JobState | None:
+    def _renew(self) -> JobState | None:
         with writing(self._engine) as session:
-            if not claims.renew(session, self._claim, within, self._epochs):
+            if not claims.renew(session, self._claim, LEASE_SECONDS, self._epochs):
                 return None
             state = claims.standing(session, self._claim)
-        self._renewed, self._within, self._epochs = time.monotonic(), within, []
+        self._renewed, self._epochs = time.monotonic(), []
         return state
+
+
+class Silence(threading.Thread):
+    """Renews the lease while training is in a call that was announced as long, compiling for instance.
+
+    A lease as long as the call would hide for as long that the whole process has died.
+    """
+
+    def __init__(self, engine: Engine, claim: Claim, seconds: float) -> None:
+        super().__init__(name="silence", daemon=True)
+        self._engine, self._claim = engine, claim
+        self._last = time.monotonic() + seconds - LEASE_SECONDS
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(RENEW_SECONDS) and time.monotonic() < self._last:
+            with suppress(*AWAY), writing(self._engine) as session:
+                claims.renew(session, self._claim, LEASE_SECONDS)
 
 
 class Process(Protocol):
@@ -132,6 +161,7 @@ def run_next(engine: Engine, train: Train, worker: str, message_id: str, process
         log.warning("fit given up: it is no longer this attempt's", extra=fields)
         return True
     finally:
+        keeper.end_silence()
         process.rest()
     if recorded(engine, record):
         log.info("fit ended", extra=fields)
