@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +149,3 @@ def test_the_articles_random_search_draws_scikit_learns_candidates(alone: Live) 
         "num_neurons": 512,
     }
     alone.wait(address, "cancelled")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
