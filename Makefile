@@ -37,7 +37,7 @@ test: install
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt || \

@@ -1,16 +1,18 @@
 """Fixtures that every seam shares: an empty database of each kind, and the service in front of it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.main import create_app
 from app.tuning.database import connect
 from app.tuning.house import House
 from app.tuning.migrations import migrate
+from app.tuning.tables import Table
 from tests import servers
 
 
@@ -37,22 +39,52 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A database on the newest schema, of each kind in turn."""
-    made = connect(database_url)
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file on the newest schema, to be copied: migrating anew would cost each test more than its own work."""
+    file = tmp_path_factory.mktemp("migrated") / "tunewell.db"
+    _migrated(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: servers.Postgres) -> str:
+    """The URL of a database on the newest schema, to be emptied before each test."""
+    return _migrated(postgres.new_database())
+
+
+def _migrated(url: str) -> str:
+    made = connect(url)
     migrate(made)
+    made.dispose()
+    return url
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Engine]:
+    """An empty database on the newest schema, where one kind is enough."""
+    made = connect(f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path)}")
     yield made
     made.dispose()
 
 
 @pytest.fixture
-def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database on the newest schema, where one kind is enough."""
-    made = connect(f"sqlite:///{tmp_path / 'tunewell.db'}")
-    migrate(made)
+def postgres_engine(migrated_postgres: str) -> Iterator[Engine]:
+    """An empty database on the newest schema, of a server's kind."""
+    made = connect(migrated_postgres)
+    with made.begin() as connection:
+        tables = ", ".join(table.name for table in Table.metadata.sorted_tables)
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     yield made
     made.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """An empty database on the newest schema, of each kind in turn."""
+    name = "sqlite_engine" if request.param == "sqlite" else "postgres_engine"
+    found: Engine = request.getfixturevalue(name)
+    return found
 
 
 class SilentHouse(House):

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
-from tests.chaos import brokers, children, databases, killing, messages, starting
+from tests.chaos import brokers, children, databases, killing, messages
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import Site
@@ -70,20 +69,3 @@ def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground) -> None:
 def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path) -> None:
     with Ground(tmp_path) as ground:
         keeps(brokers.post_through_trouble, ground)
-
-
-def test_one_of_eight_processes_wins_a_fit(tmp_path: Path, postgres: servers.Postgres) -> None:
-    for kind in ("sqlite", "postgresql"):
-        keeps(starting.race, Given(tmp_path, postgres), kind=kind, rounds=100)
-
-
-def test_eight_processes_start_on_one_database(tmp_path: Path, postgres: servers.Postgres) -> None:
-    keeps(starting.start, Given(tmp_path, postgres), revisions=("0001",))
-
-
-class Given(Ground):
-    """A ground on the PostgreSQL server of all tests."""
-
-    def __init__(self, folder: Path, server: servers.Postgres) -> None:
-        super().__init__(folder)
-        self._postgres = server

@@ -1,82 +1,36 @@
 """Many processes at once: racing for one fit, and starting on one database."""
 
-import multiprocessing
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, select, text
+from sqlalchemy import text
 
-from app.tuning import claims, store
-from app.tuning.database import connect, reading, writing
+from app.tuning.database import connect
 from app.tuning.migrations import configuration, migrate, newest
-from app.tuning.search import candidates
-from app.tuning.spec import JobSpec
-from app.tuning.tables import Job
+from tests import racing
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import PROJECT
 
 PROCESSES = 8
 ROUNDS = 1000
-ONE_FIT = {
-    "search": {"strategy": "grid", "param_grid": {"num_neurons": [1]}},
-    "evaluation": {"validation_split": 0.5, "refit": False},
-    "dataset": {"name": "digits"},
-}
 
 
 def race(ground: Ground, row: Row, kind: str, rounds: int = ROUNDS) -> None:
-    """Eight processes claim at the same moment where there is one fit; a job of one fit is made for each round."""
-    database = ground.new_database(kind)
-    engine = connect(database)
+    """Eight processes reach at the same moment for the only fit of a job; there is a job for each round."""
+    engine = connect(ground.new_database(kind))
     migrate(engine)
-    jobs = _one_fit_jobs(engine, rounds)
-    spawn = multiprocessing.get_context("spawn")
-    barrier, found = spawn.Barrier(PROCESSES), spawn.Queue()
-    racers = [spawn.Process(target=_claim_all, args=(database, jobs, barrier, found)) for _ in range(PROCESSES)]
-    for racer in racers:
-        racer.start()
-    results = [found.get(timeout=1200) for _ in racers]
-    for racer in racers:
-        racer.join()
+    run = racing.race(engine, rounds, PROCESSES)
     engine.dispose()
-    winners = [job for won, _ in results for job in won]
-    errors = [error for _, failed in results for error in failed]
-    row.count += rounds
-    row.promise(sorted(winners) == sorted(map(str, jobs)), f"{len(winners)} claims of {len(set(winners))} fits")
-    row.promise(not errors, f"{len(errors)} errors, the first: {errors[:1]}")
-
-
-def _one_fit_jobs(engine: Engine, count: int) -> list[str]:
-    spec = JobSpec.model_validate(ONE_FIT)
-    with writing(engine) as session:
-        for _ in range(count):
-            store.create(session, spec, candidates(spec))
-    with reading(engine) as session:
-        return [str(job) for job in session.scalars(select(Job.id))]
-
-
-def _claim_all(database: str, jobs: list[str], barrier: Barrier, found: Any) -> None:
-    from uuid import UUID
-
-    engine = connect(database)
-    won, failed = [], []
-    for job in jobs:
-        barrier.wait(120)
-        try:
-            with writing(engine) as session:
-                if claims.claim(session, UUID(job), "racer", "message"):
-                    won.append(job)
-        except Exception as error:  # what a caller would see
-            failed.append(f"{type(error).__name__}: {error}"[:200])
-    found.put((won, failed))
+    row.count = rounds
+    row.promise(run.winners == [1] * rounds, f"winners of a round: {sorted(set(run.winners))}")
+    row.promise(run.recorded == run.winners and run.attempts == rounds, f"{sum(run.recorded)} of {rounds} recorded")
+    row.promise(not run.errors, f"{len(run.errors)} errors, the first: {run.errors[:1]}")
 
 
 def start(ground: Ground, row: Row, revisions: Sequence[str | None] = (None, "0001") * 2) -> None:
