@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app import memory
 from app.bodies import StrictRoute
 from app.openapi import answer, problem
 from app.pages import Digits, JobsQuery, Number, TrialsQuery, token
@@ -36,7 +37,7 @@ from app.tuning import reading as rows
 from app.tuning import store
 from app.tuning.database import reading, writing
 from app.tuning.house import House
-from app.tuning.search import candidates, test_samples
+from app.tuning.search import candidates, count, test_samples
 from app.tuning.spec import JobSpec
 from app.tuning.tables import ACTIVE_JOB, ENDED_JOB, IdempotencyKey, Job, JobState, State
 
@@ -88,16 +89,17 @@ def create_job(
     spec: JobSpec, database: Database, keeping: Keeping, idempotency_key: Annotated[str | None, KEY] = None
 ) -> Response:
     """Post a search; poll the job at the `Location` that is answered."""
-    found = candidates(spec)
     digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     if known := _remembered(database, idempotency_key):
         return _replayed(known, digest)
     try:
-        with writing(database) as session:
-            job = store.create(session, spec, found)
-            text = JobAnswer.of(job, None).model_dump_json()
-            if idempotency_key:
-                store.remember(session, idempotency_key, digest, text)
+        with memory.room(count(spec)):
+            found = candidates(spec)
+            with writing(database) as session:
+                job = store.create(session, spec, found)
+                text = JobAnswer.of(job, None).model_dump_json()
+                if idempotency_key:
+                    store.remember(session, idempotency_key, digest, text)
     except IntegrityError:
         # The same POST was accepted a moment ago.
         if known := _remembered(database, idempotency_key):

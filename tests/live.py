@@ -31,9 +31,6 @@ class Live:
             "TUNEWELL_DATABASE_URL": database_url,
             "TUNEWELL_BROKER_URL": broker_url,
         }
-        if self._environment.pop("PYTHONDONTWRITEBYTECODE", None):
-            # Compiling TensorFlow anew costs each process longer than the jobs take.
-            self._environment["PYTHONPYCACHEPREFIX"] = str(home.parent / "pycache")
         port = str(free_port())
         self._start("api", "uvicorn", "app.main:app", "--port", port, "--no-access-log")
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)

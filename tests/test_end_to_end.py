@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ GRID = {
     "evaluation": {"cv": 3},
     "random_state": 7,
 }
+MOST_MEGABYTES = 200  # of the API in memory
 MEASURED = {"seconds", "fit_seconds", "refit_seconds", "started_at", "ended_at", "worker", "attempt", "job_id"}
 
 
@@ -155,3 +157,24 @@ def test_the_articles_random_search_draws_scikit_learns_candidates(alone: Live) 
         "num_neurons": 512,
     }
     alone.wait(address, "cancelled")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_api_stays_small_under_load(alone: Live) -> None:
+    rates = [number / 1000 for number in range(1, 101)]
+    largest = GRID | {"search": {"strategy": "grid", "param_grid": {"l1": rates, "l2": rates}}}
+    with ThreadPoolExecutor(4) as threads:
+        addresses = list(threads.map(alone.post, [largest] * 4))
+    for address in addresses:
+        assert alone.client.post(f"{address}/cancel").status_code == 202
+    asked = [f"{address}{more}" for address in addresses for more in ("", "/trials?page_size=100", "/trials/1")]
+
+    def ask(number: int) -> int:
+        if number % 10 == 0:
+            return alone.client.post("/v1/jobs", content=b"[" * 60_000).status_code
+        return alone.client.get(asked[number % len(asked)]).status_code
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(ask, range(600))) == {200, 415}
+    assert alone.get("/openapi.json")
+    assert alone.resident("api") < MOST_MEGABYTES

@@ -87,7 +87,7 @@ def _sqlite(url: str) -> Engine:
 
 def _prepare(connection: sqlite3.Connection, _: Any) -> None:
     journal = "WAL" if sqlite3.sqlite_version_info >= SAFE_WAL else "DELETE"
-    for pragma in (f"journal_mode = {journal}", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (f"journal_mode = {journal}", "synchronous = FULL", "foreign_keys = ON", "cache_size = -500"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.tuning import broker, claims, store
 from app.tuning.claims import LEASE_SECONDS
 from app.tuning.database import AWAY, reading, writing
-from app.tuning.migrations import migrate
+from app.tuning.migrations import migrate_apart
 from app.tuning.tables import Outcome
 
 PERIOD_SECONDS = 2.0
@@ -66,7 +66,7 @@ class House(threading.Thread):
 
     def prepare(self) -> None:
         """Bring the database to the newest schema; where it is away, house-keeping goes on trying."""
-        self._prepared = self._try(migrate)
+        self._prepared = self._try(migrate_apart)
 
     def nudge(self) -> None:
         """There is new work: wake the workers now, without waiting for the broker."""

@@ -30,7 +30,7 @@ class SpecRefused(Exception):
         self.refusals = refusals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
 
@@ -47,7 +47,7 @@ def candidates(spec: JobSpec) -> list[Candidate]:
     for check in (_count_refusals, _dataset_refusals, _space_refusals):
         refuse(check(spec))
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
-    drawn = [{name: _plain(value) for name, value in params.items()} for params in _draw(spec)]
+    drawn = ({name: _plain(value) for name, value in params.items()} for params in _draw(spec))
     found: list[Candidate] = []
     refusals: list[Refusal] = []
     for number, params in enumerate(drawn):

@@ -1,5 +1,8 @@
-"""The schema's history, and the one function that brings a database to its newest version."""
+"""The schema's history, and what brings a database to its newest version."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +17,25 @@ LOCK = 0x74756E65  # any number that nobody else takes: "tune"
 
 def migrate(engine: Engine) -> None:
     """Bring the database to the newest schema, in one transaction that only one process at a time can be in."""
-    with engine.connect() as connection:
-        if _revision(connection) == newest():
-            return
+    if _is_newest(engine):
+        return
     with engine.execution_options(writes=True).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         if _revision(connection) != newest():
-            from alembic import command  # 14 MB, which a process that finds the newest schema can do without
+            from alembic import command  # which a process that finds the newest schema can do without
 
             command.upgrade(configuration(connection), "head")
+
+
+def migrate_apart(engine: Engine) -> None:
+    """`migrate` in a process of its own, for one that lives long: Alembic would stay in its memory, with 10 MB."""
+    if _is_newest(engine):
+        return
+    url = engine.url.render_as_string(hide_password=False)
+    environment = os.environ | {"TUNEWELL_DATABASE_URL": url, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-m", __name__], env=environment, check=False)
+    migrate(engine)  # which tells what was wrong, if anything was
 
 
 def newest() -> str:
@@ -40,6 +52,11 @@ def configuration(connection: Connection) -> "Config":
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _is_newest(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return _revision(connection) == newest()
 
 
 def _revision(connection: Connection) -> str | None:
