@@ -6,7 +6,7 @@ import time
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 
 from app.tuning import claims, store
 from app.tuning.claims import Claim, Result
@@ -142,7 +142,23 @@ def test_a_data_set_that_cannot_be_had_fails_the_job(engine: Engine) -> None:
     assert not run(engine, accurate)
 
 
-def test_a_cancelled_job_stops_its_training_at_the_next_report(engine: Engine) -> None:
+def test_reports_in_quick_succession_ask_the_database_once(engine: Engine) -> None:
+    Ledger(engine).post(grid(1))
+    asked: list[str] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        time.sleep(fits.LOOK_SECONDS)
+        event.listen(engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+        for _ in range(10):
+            keeper.report()
+        assert len(asked) == 1
+        return scored(0.5)
+
+    assert run(engine, train)
+    assert len(asked) > 1
+
+
+def test_a_cancelled_job_stops_its_training_at_the_next_look(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
 
@@ -152,6 +168,7 @@ def test_a_cancelled_job_stops_its_training_at_the_next_report(engine: Engine) -
             job = store.lock(session, job_id)
             assert job
             store.cancel(session, job)
+        time.sleep(fits.LOOK_SECONDS)
         keeper.report()
         raise AssertionError("it went on")
 
@@ -230,6 +247,7 @@ def test_training_that_reports_too_late_stops_and_writes_nothing(
 
     def train(claim: Claim, keeper: Keeper) -> Result:
         lost_meanwhile(engine)(claim, keeper)
+        time.sleep(fits.LOOK_SECONDS)
         keeper.report()
         raise AssertionError("it went on")
 

@@ -19,7 +19,8 @@ from app.tuning.database import AWAY, reading, writing
 from app.tuning.tables import JobState, Outcome
 from worker.datasets import DatasetUnavailable
 
-RENEW_SECONDS = 4.0  # between two writes of the lease; a cancellation is looked for at every report
+RENEW_SECONDS = 4.0  # between two writes of the lease
+LOOK_SECONDS = 0.3  # at least, between two looks for a cancellation
 RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
 MOST_MESSAGE, MOST_TRACEBACK = 1024, 2800  # bytes, so that an error stays below 4 KiB
 log = logging.getLogger("tunewell.worker")
@@ -54,7 +55,7 @@ class Keeper:
         self._process = process
         self._epochs: list[dict[str, Any]] = []
         self._deadline = time.monotonic() + claim.spec.limits.fit_timeout_seconds
-        self._renewed = time.monotonic()
+        self._renewed = self._looked = time.monotonic()  # as of the claim
         self._silence: Silence | None = None
 
     def report(self, within: float = LEASE_SECONDS) -> None:
@@ -73,7 +74,11 @@ class Keeper:
         if within > LEASE_SECONDS:
             self._silence = Silence(self._engine, self._claim, within)
             self._silence.start()
-        due = time.monotonic() - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or self._epochs
+        now = time.monotonic()
+        due = now - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or self._epochs
+        if not due and now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
         try:
             state = self._renew() if due else self._look()
         except AWAY:

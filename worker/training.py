@@ -115,8 +115,9 @@ def train(
 
     Raises ValueError if the image is too small for the convolutions, and whatever `report` or `on_epoch` raise.
     """
-    report(60.0)
-    warm = _warm(_shape(hyperparameters, split))
+    shape = _shape(hyperparameters, split)
+    report(15.0 if shape in _programs else 60.0)
+    warm = _warm(shape)
     warm.program.reset(seed)
     fit = _Fit(warm, split, hyperparameters, seed, report)
     fit_seconds = score_seconds = 0.0

@@ -82,13 +82,7 @@ def claim(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim
     )
     taken = {"state": State.RUNNING, "attempt": Fit.attempt + 1, "worker": worker}
     times = {"lease_until": clock(LEASE_SECONDS), "started_at": clock(0)}
-    fit = session.scalar(
-        update(Fit)
-        .where(Fit.id == first, Fit.state == State.QUEUED)
-        .values(taken | times)
-        .returning(Fit)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
+    fit = _change_one(session, (Fit.id == first, Fit.state == State.QUEUED), taken | times)
     return _begin(session, job, fit, message_id) if fit else None
 
 
@@ -226,6 +220,11 @@ def _insert_epochs(session: Session, mine: Hold, epochs: Iterable[dict[str, Any]
         session.execute(insert(EpochRow), rows)
 
 
+def _change_one(session: Session, where: tuple[Any, ...], values: dict[str, Any]) -> Fit | None:
+    one = update(Fit).where(*where).values(values).returning(Fit)
+    return session.scalar(one.execution_options(synchronize_session=False, populate_existing=True))
+
+
 def _fence(attempt: int) -> tuple[Any, Any]:
     return Fit.state == State.RUNNING, Fit.attempt == attempt
 
@@ -241,20 +240,21 @@ def _end(
 ) -> bool:
     job = lock(session, mine.job_id)
     ended = {"state": state, "lease_until": None, "ended_at": clock(0), **values}
-    if not job or not change(session, update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended)):
+    fit = _change_one(session, (Fit.id == mine.fit_id, *_fence(mine.attempt)), ended) if job else None
+    if not job or not fit:
         # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
         again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)
         return bool(session.scalar(select(exists().where(*again))))
     _close_attempt(session, mine, outcome, values.get("error"))
     _insert_epochs(session, mine, epochs)
-    move(job, "fits", State.RUNNING, state)
-    fit = session.get_one(Fit, mine.fit_id, populate_existing=True)
     trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
-    count_cost(job, fit, trial)
-    if fit.fold is None:
-        job.environment = environment or job.environment
-    elif end_trial(session, job, trial) and is_best(job, trial):
-        job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
+    with session.no_autoflush:  # the job's row is written once
+        move(job, "fits", State.RUNNING, state)
+        count_cost(job, fit, trial)
+        if fit.fold is None:
+            job.environment = environment or job.environment
+        elif end_trial(session, job, trial) and is_best(job, trial):
+            job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
     advance(session, job, fit)
     touch(job)
     return True
