@@ -133,6 +133,7 @@ def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
         celery = Celery(broker=site.broker.url)
         told = celery.control.cancel_consumer(QUEUE, destination=site.workers, reply=True, timeout=10)
         row.promise(len(told) == 2, f"{len(told)} workers stopped consuming")
+        time.sleep(3)  # the call in which each waits for the next message, a second long, still gets one
         posted = time.time()
         job = site.post(search)
         check(site, row, job, expected)
