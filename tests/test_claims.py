@@ -269,6 +269,19 @@ def test_a_death_that_house_keeping_saw_first_still_gives_its_reason(engine: Eng
     assert ledger.finish(again)
 
 
+def test_a_death_explains_the_last_attempt_of_its_message_and_no_earlier_one(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    claim = ledger.claim(job_id, "w1", "m1")
+    for _ in range(2):
+        ledger.lose(claim)
+        claim = ledger.claim(job_id, "w1", "m1")
+    ledger.lose(claim)
+    ledger.do(claims.died, "m1", "w1", Outcome.HUNG, GONE)
+    outcomes = [one.outcome for one in ledger.attempts(claim.fit_id)]
+    assert outcomes == [Outcome.LOST, Outcome.LOST, Outcome.HUNG]
+
+
 def test_a_death_on_a_message_that_came_twice_is_left_to_the_leases(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))

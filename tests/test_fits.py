@@ -99,6 +99,19 @@ def test_an_exception_is_a_failed_fit_with_its_reason(engine: Engine) -> None:
     assert attempts(engine, fit) == [Outcome.FAILED]
 
 
+def test_the_epochs_before_an_exception_are_kept(engine: Engine) -> None:
+    job_id = Ledger(engine).post(grid(1))
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        keeper.epoch({"epoch": 1, "loss": math.inf, "accuracy": 0.1, "seconds": 1.0})
+        raise ValueError("the loss is not finite")
+
+    assert run(engine, train)
+    with reading(engine) as session:
+        epochs = session.scalars(select(EpochRow).where(EpochRow.fit_id == first_fit(engine, job_id).id)).all()
+    assert [(one.epoch, one.loss, one.accuracy) for one in epochs] == [(1, None, 0.1)]
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [(MemoryError("no more"), Outcome.OUT_OF_MEMORY), (fits.TimedOut("too long"), Outcome.TIMED_OUT)],

@@ -213,12 +213,12 @@ def _trained(claim: Claim, train: Train, keeper: Keeper) -> Record:
         reason = told(error)
         return lambda session: claims.abandon(session, claim, reason)
     except Exception as error:
-        return _failed(claim, error)
+        return _failed(claim, error, keeper.take_epochs())
     epochs = keeper.take_epochs()
     return lambda session: claims.finish(session, claim, result, epochs)
 
 
-def _failed(claim: Claim, error: Exception) -> Record:
+def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]]) -> Record:
     reason = told(error)
     if isinstance(error, TimedOut):
         return lambda session: claims.lose(session, claim, Outcome.TIMED_OUT, reason)
@@ -226,7 +226,7 @@ def _failed(claim: Claim, error: Exception) -> Record:
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return lambda session: claims.lose(session, claim, Outcome.OUT_OF_MEMORY, reason)
     log.warning("training raised", extra={"fit": claim.fit_id, "error": reason["type"]})
-    return lambda session: claims.fail(session, claim, reason)
+    return lambda session: claims.fail(session, claim, reason, epochs)
 
 
 @retry(

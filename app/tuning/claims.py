@@ -129,9 +129,9 @@ def finish(session: Session, mine: Hold, result: Result, epochs: Iterable[dict[s
     return _end(session, mine, State.SUCCEEDED, Outcome.SUCCEEDED, values, result.environment, epochs)
 
 
-def fail(session: Session, mine: Hold, error: Error) -> bool:
-    """Record a fit whose training raised; False if it is no longer mine."""
-    return _end(session, mine, State.FAILED, Outcome.FAILED, {"error": error})
+def fail(session: Session, mine: Hold, error: Error, epochs: Iterable[dict[str, Any]] = ()) -> bool:
+    """Record a fit whose training raised, and its last epochs; False if it is no longer mine."""
+    return _end(session, mine, State.FAILED, Outcome.FAILED, {"error": error}, epochs=epochs)
 
 
 def stop(session: Session, mine: Hold) -> bool:
@@ -197,8 +197,9 @@ def died(session: Session, message_id: str, worker: str, outcome: Outcome, error
         # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
         return len(holds) == 1 and lose(session, holds[0], outcome, error)
     # House-keeping has seen the lease run out first; now the reason is known.
-    mine = update(Attempt).where(Attempt.message_id == message_id, Attempt.worker == worker)
-    vague = mine.where(Attempt.outcome == Outcome.LOST)
+    mine = Attempt.message_id == message_id, Attempt.worker == worker
+    last = select(func.max(Attempt.started_at)).where(*mine).scalar_subquery()
+    vague = update(Attempt).where(*mine, Attempt.started_at == last, Attempt.outcome == Outcome.LOST)
     change(session, vague.values(outcome=outcome, error=error))
     return False
 
