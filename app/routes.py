@@ -89,12 +89,12 @@ def create_job(
     spec: JobSpec, database: Database, keeping: Keeping, idempotency_key: Annotated[str | None, KEY] = None
 ) -> Response:
     """Post a search; poll the job at the `Location` that is answered."""
-    digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-    if known := _remembered(database, idempotency_key):
-        return _replayed(known, digest)
     try:
         with memory.room(count(spec)):
             found = candidates(spec)
+            digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+            if known := _remembered(database, idempotency_key):
+                return _replayed(known, digest)
             with writing(database) as session:
                 job = store.create(session, spec, found)
                 text = JobAnswer.of(job, None).model_dump_json()
