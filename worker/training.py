@@ -14,7 +14,7 @@ from worker import steps
 from worker.shapes import Shape
 
 _PROGRAMS_KEPT = 8
-_ARRAYS_KEPT = 8
+_CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
 
 
@@ -54,7 +54,7 @@ class Scores(NamedTuple):
 
 Report = Callable[[float], None]
 OnEpoch = Callable[[Epoch], None]
-_Call = Callable[[Any, steps.Totals], steps.Totals]
+_Call = Callable[[Any, Any, steps.Totals], steps.Totals]
 
 
 class _Means(NamedTuple):
@@ -66,14 +66,15 @@ class _Means(NamedTuple):
 class _Pace:
     """How many images a call may take so that a report is due about every `_REPORT_SECONDS`."""
 
-    def __init__(self, multiply_adds: int) -> None:
+    def __init__(self, multiply_adds: int, image_bytes: int) -> None:
+        self.most = _CALL_BYTES // image_bytes
         # Until a call was timed: a billion multiply-adds a second, which every machine beats.
         self.seconds = multiply_adds * 1e-9
         self.traced = False
 
     def images(self, batch: int) -> int:
         """Whole batches, at least one, and only one in the call that compiles."""
-        return batch * max(1, int(_REPORT_SECONDS / (self.seconds * batch))) if self.traced else batch
+        return batch * max(1, int(min(_REPORT_SECONDS / self.seconds, self.most) / batch)) if self.traced else batch
 
     def window(self, images: int) -> float:
         """Seconds within which a call surely ends."""
@@ -94,12 +95,12 @@ class _Warm:
 
     def __init__(self, shape: Shape) -> None:
         self.program = steps.Program(shape)
-        self.train_pace = _Pace(3 * shape.work())
-        self.score_pace = _Pace(shape.work())
+        self.windows = shape.windows()
+        self.train_pace = _Pace(3 * shape.work(), self.windows.size)
+        self.score_pace = _Pace(shape.work(), self.windows.size)
 
 
 _programs: OrderedDict[Shape, _Warm] = OrderedDict()
-_tensors: OrderedDict[int, tuple[np.ndarray, Any]] = OrderedDict()
 
 
 def environment() -> dict[str, str]:
@@ -156,32 +157,36 @@ class _Fit:
 
     def train_epoch(self) -> _Means:
         """One pass over the training rows in a fresh order."""
-        images, labels = _tensor(self.split.images), _tensor(self.split.labels)
         batch = steps.on_device(self.batch, "int32")
 
-        def call(rows: Any, totals: steps.Totals) -> steps.Totals:
-            return self.warm.program.train(images, labels, rows, batch, self.rates, totals, self.dropout_key)
+        def call(images: Any, labels: Any, totals: steps.Totals) -> steps.Totals:
+            return self.warm.program.train(images, labels, batch, self.rates, totals, self.dropout_key)
 
-        return self._run(call, next(self.orders), self.batch, self.warm.train_pace)
+        split = self.split
+        return self._run(call, split.images, split.labels, next(self.orders), self.batch, self.warm.train_pace)
 
     def score(self) -> _Means:
         """One pass over the scored rows, without dropout."""
-        images, labels = _tensor(self.split.score_images), _tensor(self.split.score_labels)
         size = self.warm.program.shape.score_batch()
         batch = steps.on_device(size, "int32")
 
-        def call(rows: Any, totals: steps.Totals) -> steps.Totals:
-            return self.warm.program.score(images, labels, rows, batch, self.rates, totals)
+        def call(images: Any, labels: Any, totals: steps.Totals) -> steps.Totals:
+            return self.warm.program.score(images, labels, batch, self.rates, totals)
 
-        return self._run(call, self.split.score_rows, size, self.warm.score_pace)
+        split = self.split
+        return self._run(call, split.score_images, split.score_labels, split.score_rows, size, self.warm.score_pace)
 
-    def _run(self, call: _Call, rows: np.ndarray, batch: int, pace: _Pace) -> _Means:
+    def _run(
+        self, call: _Call, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int, pace: _Pace
+    ) -> _Means:
         began = mark = time.perf_counter()
         done, totals = 0, steps.Totals.zero()
+        windows = self.warm.windows
         while done < len(rows):
             chunk = rows[done : done + pace.images(batch)]
             self.report(pace.window(len(chunk)))
-            totals = call(steps.on_device(chunk, "int32"), totals)
+            seen = np.take(images[chunk].reshape(len(chunk), -1), windows, axis=1)
+            totals = call(steps.on_device(seen, "uint8"), steps.on_device(labels[chunk], "uint8"), totals)
             loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
             mark, before = time.perf_counter(), mark
             pace.learn(len(chunk), mark - before)
@@ -203,16 +208,6 @@ def _warm(shape: Shape) -> _Warm:
         _programs[shape] = _Warm(shape)
     _programs.move_to_end(shape)
     return _programs[shape]
-
-
-def _tensor(array: np.ndarray) -> Any:
-    """The array as TensorFlow holds it, copied once; the array is kept so that its id stays its own."""
-    if id(array) not in _tensors:
-        _tensors[id(array)] = (array, steps.on_device(array, "uint8"))
-        while len(_tensors) > _ARRAYS_KEPT:
-            _tensors.popitem(last=False)
-    _tensors.move_to_end(id(array))
-    return _tensors[id(array)][1]
 
 
 def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Shape:
