@@ -96,7 +96,7 @@ class Live:
         return job
 
     def resident(self, name: str) -> int:
-        """Megabytes in memory of one process."""
+        """Megabytes in memory of one process, of 1024 times 1024 bytes."""
         status = Path(f"/proc/{self._started[name].pid}/status").read_text()
         kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         return int(kilobytes) // 1024

@@ -24,7 +24,7 @@ GRID = {
     "evaluation": {"cv": 3},
     "random_state": 7,
 }
-MOST_MEGABYTES = 200  # of the API in memory
+MOST_MEGABYTES = 200  # of the API in memory, of 1024 times 1024 bytes, as `docker stats` counts
 MEASURED = {"seconds", "fit_seconds", "refit_seconds", "started_at", "ended_at", "worker", "attempt", "job_id"}
 
 
@@ -160,21 +160,27 @@ def test_the_articles_random_search_draws_scikit_learns_candidates(alone: Live) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_api_stays_small_under_load(alone: Live) -> None:
+def test_the_api_stays_small_under_load(database_url: str, tmp_path: Path, broker: Broker) -> None:
+    with live(tmp_path / "home", database_url, broker.url.replace("/0", "/2"), workers=0) as service:
+        assert used_hard(service) < MOST_MEGABYTES
+
+
+def used_hard(service: Live) -> int:
+    """Megabytes that the API has taken after the largest jobs at once and all kinds of requests."""
     rates = [number / 1000 for number in range(1, 101)]
     largest = GRID | {"search": {"strategy": "grid", "param_grid": {"l1": rates, "l2": rates}}}
     with ThreadPoolExecutor(4) as threads:
-        addresses = list(threads.map(alone.post, [largest] * 4))
+        addresses = list(threads.map(service.post, [largest] * 4))
     for address in addresses:
-        assert alone.client.post(f"{address}/cancel").status_code == 202
+        assert service.client.post(f"{address}/cancel").status_code == 202
     asked = [f"{address}{more}" for address in addresses for more in ("", "/trials?page_size=100", "/trials/1")]
 
     def ask(number: int) -> int:
         if number % 10 == 0:
-            return alone.client.post("/v1/jobs", content=b"[" * 60_000).status_code
-        return alone.client.get(asked[number % len(asked)]).status_code
+            return service.client.post("/v1/jobs", content=b"[" * 60_000).status_code
+        return service.client.get(asked[number % len(asked)]).status_code
 
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(ask, range(600))) == {200, 415}
-    assert alone.get("/openapi.json")
-    assert alone.resident("api") < MOST_MEGABYTES
+    assert service.get("/openapi.json")
+    return service.resident("api")

@@ -14,11 +14,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, event, inspect, select, text
 
-from app.tuning.database import connect
+from app.tuning import claims
+from app.tuning.database import connect, reading
 from app.tuning.migrations import configuration, migrate, newest
-from app.tuning.tables import Table
+from app.tuning.tables import EpochRow, Table
+from tests.ledger import Ledger, grid
 from tests.racing import CONTEXT
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,22 @@ def test_each_step_can_be_taken_alone(database_url: str, revision: str | None) -
     migrate(engine)
     assert difference(engine) == []
     engine.dispose()
+
+
+def test_what_was_recorded_before_is_there_afterwards(database_url: str) -> None:
+    ledger = Ledger(at_revision(database_url, "0002"))
+    job_id = ledger.post(grid(2))
+    hold = ledger.claim(job_id)
+    epoch = {"epoch": 1, "loss": 0.25, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}
+    assert ledger.do(claims.renew, hold, 15.0, [epoch])
+    before = [fit.id for fit in ledger.fits(job_id)]
+    migrate(ledger.engine)
+    ledger.audit()
+    assert [fit.id for fit in ledger.fits(job_id)] == before
+    assert [attempt.worker for attempt in ledger.attempts(hold.fit_id)] == ["w1"]
+    with reading(ledger.engine) as session:
+        assert session.scalars(select(EpochRow.loss)).all() == [0.25]
+    ledger.engine.dispose()
 
 
 def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path) -> None:

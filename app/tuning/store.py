@@ -92,8 +92,10 @@ def move(job: Job, what: str, old: State, new: State, count: int = 1) -> None:
 
 
 def remove(session: Session, job: Job) -> None:
-    """Delete a job with everything that hangs on it."""
-    change(session, delete(Job).where(Job.id == job.id, Job.state.in_(ENDED_JOB)))
+    """Delete a job that has ended, with everything that hangs on it. The job must be locked."""
+    if job.state in ENDED_JOB:
+        change(session, delete(Fit).where(Fit.job_id == job.id))
+        change(session, delete(Job).where(Job.id == job.id))
 
 
 def remembered(session: Session, key: str) -> IdempotencyKey | None:

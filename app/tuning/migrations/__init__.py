@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, inspect, text
 
@@ -19,13 +19,15 @@ def migrate(engine: Engine) -> None:
     """Bring the database to the newest schema, in one transaction that only one process at a time can be in."""
     if _is_newest(engine):
         return
-    with engine.execution_options(writes=True).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        if _revision(connection) != newest():
-            from alembic import command  # which a process that finds the newest schema can do without
+    with engine.execution_options(writes=True).connect() as connection:
+        _let_tables_be_replaced(connection)
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            if _revision(connection) != newest():
+                from alembic import command  # which a process that finds the newest schema can do without
 
-            command.upgrade(configuration(connection), "head")
+                command.upgrade(configuration(connection), "head")
 
 
 def migrate_apart(engine: Engine) -> None:
@@ -52,6 +54,14 @@ def configuration(connection: Connection) -> "Config":
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _let_tables_be_replaced(connection: Connection) -> None:
+    """SQLite changes a table by making another; dropping the old one must not take along the rows that refer to it."""
+    if connection.dialect.name == "sqlite":
+        connection.detach()  # for this is set outside of any transaction, and for no other user of the connection
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute("PRAGMA foreign_keys = OFF")
 
 
 def _is_newest(engine: Engine) -> bool:
