@@ -131,7 +131,7 @@ class Ledger:
     def empty(self) -> None:
         """Take everything out again."""
         with writing(self.engine) as session:
-            for table in (Fit, Job, IdempotencyKey):
+            for table in (Fit, Trial, Job, IdempotencyKey):
                 session.execute(delete(table))
 
     def audit(self) -> None:

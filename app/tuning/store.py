@@ -94,8 +94,8 @@ def move(job: Job, what: str, old: State, new: State, count: int = 1) -> None:
 def remove(session: Session, job: Job) -> None:
     """Delete a job that has ended, with everything that hangs on it. The job must be locked."""
     if job.state in ENDED_JOB:
-        change(session, delete(Fit).where(Fit.job_id == job.id))
-        change(session, delete(Job).where(Job.id == job.id))
+        for mine in (Fit.job_id, Trial.job_id, Job.id):
+            change(session, delete(mine.class_).where(mine == job.id))
 
 
 def remembered(session: Session, key: str) -> IdempotencyKey | None:

@@ -117,7 +117,11 @@ class Job(Table):
 
 
 class Trial(Table):
-    """One candidate."""
+    """One candidate.
+
+    Trials and fits are written with their job and deleted with it, so they have no foreign keys: checking these,
+    row by row, took PostgreSQL as long as writing the rows.
+    """
 
     __tablename__ = "trials"
     __table_args__ = (
@@ -125,7 +129,7 @@ class Trial(Table):
         Index("ix_trials_state", "job_id", "state", "number"),
     )
 
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[State] = mapped_column(default=State.QUEUED)
     params: Mapped[dict[str, Any]]
@@ -137,11 +141,7 @@ class Trial(Table):
 
 
 class Fit(Table):
-    """One training of a trial on a fold; of the winner on everything where `fold` is null.
-
-    Fits are written with their job and deleted with it, so they have no foreign keys: checking these, row by row,
-    took PostgreSQL as long as writing the rows.
-    """
+    """One training of a trial on a fold; of the winner on everything where `fold` is null."""
 
     __tablename__ = "fits"
     __table_args__ = (

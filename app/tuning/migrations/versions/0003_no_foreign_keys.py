@@ -1,4 +1,4 @@
-"""Fits lose their foreign keys, which took as long to check as the rows to write."""
+"""Trials and fits lose their foreign keys, which took as long to check as the rows to write."""
 
 from alembic import op
 
@@ -14,3 +14,5 @@ def upgrade() -> None:
     with op.batch_alter_table("fits", naming_convention=NAMES) as fits:
         fits.drop_constraint("fits_job_id_trial_number_fkey", type_="foreignkey")
         fits.drop_constraint("fits_job_id_fkey", type_="foreignkey")
+    with op.batch_alter_table("trials", naming_convention=NAMES) as trials:
+        trials.drop_constraint("trials_job_id_fkey", type_="foreignkey")
