@@ -260,6 +260,8 @@ def test_a_proxy_is_not_asked_for_this_machine(service: Service, monkeypatch: py
 def test_ctrl_c_leaves_the_job_alone(service: Service) -> None:
     service.on(f"GET {JOB}", answer(job()))
     command = [sys.executable, "-m", "app.cli", "watch", JOB_ID, "--url", service.url]
+    # What a shell runs in the background has the signal ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while len(service.asked) < 2:
             time.sleep(0.05)
