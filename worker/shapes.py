@@ -38,15 +38,12 @@ class Shape(NamedTuple):
                 raise ValueError(f"conv block {block + 1} leaves nothing of the {self.height} by {self.width} image")
         return [*shapes, (height * width * channels, self.num_neurons), (self.num_neurons, self.classes)]
 
-    def pooled(self) -> tuple[int, int]:
-        """Height and width of the first convolution's map after pooling."""
-        return (self.height - self.kernel_size + 1) // 2, (self.width - self.kernel_size + 1) // 2
-
     def windows(self) -> np.ndarray:
-        """Indices (places, pixels) into a flat image: the pixels that each value of the first pooled map depends on."""
+        """Indices (rows, columns, pixels) into a flat image: what each value of the first pooled map depends on."""
         side = self.kernel_size + 1
         pixels = np.arange(self.height * self.width).reshape(self.height, self.width)
-        return np.lib.stride_tricks.sliding_window_view(pixels, (side, side))[::2, ::2].reshape(-1, side * side)
+        seen = np.lib.stride_tricks.sliding_window_view(pixels, (side, side))[::2, ::2]
+        return seen.reshape(*seen.shape[:2], -1)
 
     def work(self) -> int:
         """Multiply-adds of one image's forward pass."""

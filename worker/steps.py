@@ -93,6 +93,7 @@ class Program:
         self.head = [_Weight(size, slots) for size in (dense[1:], last, last[1:])]
         self.step = tf.Variable(0, dtype=tf.int64)
         self.momentum_product = tf.Variable(1.0)
+        self.windows = shape.windows()
         signature = self._signature()
         self.train: Callable[..., Totals] = tf.function(self._train, signature, autograph=False)
         self.score: Callable[..., Totals] = tf.function(self._score, signature[:-1], autograph=False)
@@ -100,7 +101,7 @@ class Program:
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
-        images = tf.TensorSpec((None, *self.shape.windows().shape), tf.uint8)
+        images = tf.TensorSpec((None, *self.windows.shape), tf.uint8)
         labels = tf.TensorSpec((None,), tf.uint8)
         rates, totals = Rates(*[real] * len(Rates._fields)), Totals(tf.TensorSpec((), tf.float64), whole)
         return [images, labels, whole, rates, totals, tf.TensorSpec((1,), tf.uint64)]
@@ -126,11 +127,9 @@ class Program:
         return [*convolutions, dense, *head]
 
     def _features(self, images: Tensor, scale: Tensor) -> Tensor:
-        """Bytes (n, places, pixels) to what the dense layer takes, (n, inputs)."""
+        """Bytes (n, rows, columns, pixels) to what the dense layer takes, (n, inputs)."""
         kernel, bias, *others = (weight.value for weight in self.convolutions)
         x = _convolve_windows(tf.cast(images, tf.float32) / scale, kernel, bias, self.shape.activation)
-        if others:
-            x = tf.reshape(x, (-1, *self.shape.pooled(), self.shape.filters))
         for kernel, bias in zip(others[::2], others[1::2], strict=True):
             x = _convolve(x, kernel, bias, self.shape.activation)
         return tf.reshape(x, (-1, self.dense[0].value.shape[1]))
@@ -159,7 +158,7 @@ class Program:
     ) -> Totals:
         """Train on the images in their order, `batch` of them a step, the last step on what is left; add to `totals`.
 
-        `images`, uint8 (n, places, pixels), are laid out as `Shape.windows` says.
+        `images`, uint8 (n, rows, columns, pixels), are laid out as `windows` says.
         """
 
         def one(pixels: Tensor, truth: Tensor) -> Totals:
@@ -242,21 +241,24 @@ def _correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _convolve_windows(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """The first convolution, activated and pooled, (n, places, pixels) to (n * places, filters).
+    """The first convolution, activated and pooled, (n, rows, columns, pixels) to (n, rows, columns, filters).
 
     A window holds the pixels of four convolutions, each by the kernel with a margin of zeros: as matrix products
     they take half the time of a convolution and its pooling, though these multiply less.
     """
-    side, filters, act = kernel.shape[0] + 1, kernel.shape[-1], _ACTIVATIONS[activation]
-    place = np.eye(side * side, dtype=np.float32).reshape(side, side, -1)
-    places = [place[top : top + side - 1, left : left + side - 1] for top in (0, 1) for left in (0, 1)]
-    margins = np.concatenate([one.reshape(-1, side * side).T for one in places])
+    (_, *places, pixels), filters, act = x.shape, kernel.shape[-1], _ACTIVATIONS[activation]
+    side = kernel.shape[0] + 1
+    pixel = np.eye(pixels, dtype=np.float32).reshape(side, side, pixels)
+    inside = [pixel[top : top + side - 1, left : left + side - 1] for top in (0, 1) for left in (0, 1)]
+    margins = np.concatenate([one.reshape(-1, pixels).T for one in inside])
     kernels = tf.split(tf.matmul(margins, tf.reshape(kernel, (-1, filters))), 4)
-    four = [tf.matmul(tf.reshape(x, (-1, side * side)), one) for one in kernels]
+    four = [tf.matmul(tf.reshape(x, (-1, pixels)), one) for one in kernels]
     if activation == "gelu":
-        return _largest(tf.zeros_like(bias), *(act(tf.nn.bias_add(one, bias)) for one in four))
-    # The maximum commutes with what never falls: the same values from a quarter of the work.
-    return act(_largest(bias, *four))
+        pooled = _largest(tf.zeros_like(bias), *(act(tf.nn.bias_add(one, bias)) for one in four))
+    else:
+        # The maximum commutes with what never falls: the same values from a quarter of the work.
+        pooled = act(_largest(bias, *four))
+    return tf.reshape(pooled, (-1, *places, filters))
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]

@@ -95,9 +95,8 @@ class _Warm:
 
     def __init__(self, shape: Shape) -> None:
         self.program = steps.Program(shape)
-        self.windows = shape.windows()
-        self.train_pace = _Pace(3 * shape.work(), self.windows.size)
-        self.score_pace = _Pace(shape.work(), self.windows.size)
+        self.train_pace = _Pace(3 * shape.work(), self.program.windows.size)
+        self.score_pace = _Pace(shape.work(), self.program.windows.size)
 
 
 _programs: OrderedDict[Shape, _Warm] = OrderedDict()
@@ -181,7 +180,7 @@ class _Fit:
     ) -> _Means:
         began = mark = time.perf_counter()
         done, totals = 0, steps.Totals.zero()
-        windows = self.warm.windows
+        windows = self.warm.program.windows
         while done < len(rows):
             chunk = rows[done : done + pace.images(batch)]
             self.report(pace.window(len(chunk)))
