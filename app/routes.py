@@ -36,8 +36,9 @@ from app.schemas import (
 from app.tuning import reading as rows
 from app.tuning import store
 from app.tuning.database import reading, writing
+from app.tuning.defaults import test_samples
 from app.tuning.house import House
-from app.tuning.search import candidates, count, test_samples
+from app.tuning.search import candidates, count
 from app.tuning.spec import JobSpec
 from app.tuning.tables import ACTIVE_JOB, ENDED_JOB, IdempotencyKey, Job, JobState, State
 

@@ -38,9 +38,10 @@ def main() -> int:
         if not given.only or any(name == one or name.startswith(f"{one}.") for one in given.only):
             began = time.monotonic()
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-            rows += _measured(name, module, Size(given.quick))
+            for row in _measured(name, module, Size(given.quick)):
+                rows.append(row)  # and written at once: who ends a long part keeps what it has found
+                write(given.json, {**found_on, "quick": given.quick, "warning": warned}, rows)
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            write(given.json, {**found_on, "quick": given.quick, "warning": warned}, rows)
     show(rows)
     print(f"{found_on['processor']}, {found_on['cores']} cores. Written to {given.json}.")
     if warned:

@@ -53,7 +53,7 @@ def _row(title: str, wall: float, ours: list[Run], note: str, run: Run) -> Row:
 def _posted(client: Client) -> Run:
     began = time.perf_counter()
     job_id = client.create(json.dumps(article.SPEC).encode())["id"]
-    job = services.wait(client, job_id)
+    *_, job = client.watch(job_id)
     wall = time.perf_counter() - began
     if job["state"] != "succeeded":
         raise RuntimeError(f"Tunewell's job {job['state']}: {job['error']}")

@@ -14,7 +14,7 @@ FOREIGN = {
     "app.main": ("tensorflow", "keras", "worker"),
     "app.cli": ("tensorflow", "keras", "worker"),
     "app.tuning.house": ("tensorflow", "keras", "worker", "fastapi", "starlette", "uvicorn", "typer"),
-    "worker.tasks": ("tensorflow", "keras", "fastapi", "starlette", "uvicorn", "typer"),
+    "worker.tasks": ("tensorflow", "keras", "sklearn", "scipy", "fastapi", "starlette", "uvicorn", "typer"),
 }
 
 

@@ -16,8 +16,9 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from app.tuning.datasets import DATASETS
+from app.tuning.defaults import hyperparameters
 from app.tuning.models import MODELS, Cnn
-from app.tuning.search import MOST_POINTS, SpecRefused, candidates, count, hyperparameters
+from app.tuning.search import MOST_POINTS, SpecRefused, candidates, count
 from app.tuning.spec import JobSpec, LogUniform, RandInt, ScaledUniform, Uniform
 
 ARTICLE = {

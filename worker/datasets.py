@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from app.tuning.datasets import DATASETS
 from app.tuning.settings import settings
@@ -66,14 +65,30 @@ def load(name: str, alive: Callable[[], None]) -> Arrays:
 @lru_cache(maxsize=1)
 def _load(name: str) -> Arrays:
     if name == "digits":
+        from sklearn.datasets import load_digits  # here, because a worker's main process has no use for it
+
         images, labels = load_digits(return_X_y=True)
         images, labels = images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
         size = DATASETS[name].train_samples
         arrays = images[:size], labels[:size], images[size:], labels[size:]
         return Arrays(*arrays, _sha256(*arrays))
-    with np.load(_mnist_file(), allow_pickle=False) as archive:
-        found = [np.ascontiguousarray(archive[array]) for array in MNIST_SHA256]
+    found = _mnist(_mnist_file())
     return Arrays(found[0], found[1], found[2], found[3], _sha256(*found))
+
+
+def _mnist(file: Path) -> list[Bytes]:
+    """The archive's four arrays; an archive with others in it is refused."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = [np.ascontiguousarray(archive[array]) for array in MNIST_SHA256]
+        for values, (array, sha256) in zip(found, MNIST_SHA256.items(), strict=True):
+            if _sha256(values) != sha256:
+                raise ValueError(f"its {array} is not MNIST's")
+    except UNREADABLE as error:
+        raise DatasetUnavailable(
+            f"{file} is not Keras's mnist.npz ({error}); replace it, or remove it to have it downloaded"
+        ) from error
+    return found
 
 
 def _sha256(*arrays: Bytes) -> str:
@@ -87,20 +102,6 @@ def _mnist_file() -> Path:
     return settings().data_dir.expanduser().absolute() / "mnist.npz"
 
 
-@lru_cache(maxsize=1)
-def _checked(file: Path, modified: int) -> None:
-    """Refuse an archive with other arrays in it; once for each version of the file."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            for array, sha256 in MNIST_SHA256.items():
-                if _sha256(archive[array]) != sha256:
-                    raise ValueError(f"its {array} is not MNIST's")
-    except UNREADABLE as error:
-        raise DatasetUnavailable(
-            f"{file} is not Keras's mnist.npz ({error}); replace it, or remove it to have it downloaded"
-        ) from error
-
-
 def _provide_mnist(alive: Callable[[], None]) -> None:
     file = _mnist_file()
     if not file.exists():
@@ -111,7 +112,6 @@ def _provide_mnist(alive: Callable[[], None]) -> None:
                     _download(file, alive)
         except OSError as error:
             raise _unavailable(file, str(error)) from error
-    _checked(file, file.stat().st_mtime_ns)
 
 
 @contextmanager

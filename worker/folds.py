@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from app.tuning import __version__
 from app.tuning.claims import Claim, Result
 from app.tuning.datasets import DATASETS
-from app.tuning.search import test_samples, train_samples
+from app.tuning.defaults import test_samples, train_samples
 from app.tuning.spec import CrossValidation, JobSpec
 from worker import training
 from worker.datasets import Arrays, load

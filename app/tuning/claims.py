@@ -9,9 +9,9 @@ from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
+from app.tuning.defaults import hyperparameters
 from app.tuning.endings import advance, count_cost, end_trial, fail_job, is_best, move_trial
 from app.tuning.models import Value
-from app.tuning.search import hyperparameters
 from app.tuning.spec import JobSpec
 from app.tuning.store import change, lock, move, touch
 from app.tuning.tables import ACTIVE_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial

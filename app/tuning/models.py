@@ -1,5 +1,6 @@
 """What can be trained: each model's hyperparameters with their bounds, and what a model costs to train."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -107,3 +108,11 @@ def _adapters(model: type[Cnn]) -> dict[str, TypeAdapter[Any]]:
             for name, field in model.model_fields.items()
         }
     return _known_adapters[model]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
+
+    params: dict[str, Value]
+    multiply_adds: float

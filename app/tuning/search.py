@@ -3,7 +3,6 @@
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -13,7 +12,8 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils.random import sample_without_replacement
 
 from app.tuning.datasets import DATASETS, Dataset
-from app.tuning.models import MODELS, Cnn, Value, check_value
+from app.tuning.defaults import train_samples
+from app.tuning.models import MODELS, Candidate, Cnn, check_value
 from app.tuning.spec import CrossValidation, Distribution, GridSearch, JobSpec
 
 MOST_TRIALS = 10_000
@@ -28,14 +28,6 @@ class SpecRefused(Exception):
     def __init__(self, refusals: list[Refusal]) -> None:
         super().__init__("; ".join(message for _, message in refusals))
         self.refusals = refusals
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
-
-    params: dict[str, Value]
-    multiply_adds: float
 
 
 def candidates(spec: JobSpec) -> list[Candidate]:
@@ -78,22 +70,6 @@ def _points(spec: JobSpec) -> int | None:
     if all(isinstance(space, list) for one in spaces for space in one.values()):
         return sum(math.prod(len(space) for space in one.values()) for one in spaces)
     return None
-
-
-def hyperparameters(spec: JobSpec, params: Mapping[str, Value]) -> dict[str, Value]:
-    """A candidate's complete hyperparameters: searched, then fixed, then the model's defaults."""
-    complete = MODELS[spec.model].model_validate({**spec.fixed, **params})
-    return complete.model_dump()
-
-
-def train_samples(spec: JobSpec) -> int:
-    """Samples of the training set that the job takes."""
-    return spec.dataset.train_samples or DATASETS[spec.dataset.name].train_samples
-
-
-def test_samples(spec: JobSpec) -> int:
-    """Samples of the test set that the job takes."""
-    return spec.dataset.test_samples or DATASETS[spec.dataset.name].test_samples
 
 
 def refuse(refusals: "Iterator[Refusal] | list[Refusal]") -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import CursorResult, Delete, Update, delete, exists, func, inser
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.search import Candidate
+from app.tuning.models import Candidate
 from app.tuning.spec import CrossValidation, JobSpec
 from app.tuning.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
 
