@@ -27,42 +27,44 @@ def claim(url: str, threads: int, seconds: float) -> Rates:
     """In a process of its own: what its claimants get done in so many seconds of each kind."""
     engine = connect(url)
     process = fake.Process()
-    fitted = _rate(threads, seconds, lambda name: lambda: fits.run_next(engine, fake.train, name, name, process))
+    fitted = _rate(threads, seconds, lambda name: lambda: fits.run_fits(engine, fake.train, name, name, process, 5))
     claimed: dict[str, claims.Claim] = {}
 
-    def keep(name: str) -> Callable[[], object]:
-        mine = fits.claim_next(engine, name, name)
+    def keep(name: str) -> Callable[[], int]:
+        mine = fits.Claimant(engine, name, name).claim_next()
         assert mine, "every fit has been claimed: give the claimants more of them"
         claimed[name] = mine
         return lambda: _renew(engine, mine)
 
-    def look(name: str) -> Callable[[], object]:
+    def look(name: str) -> Callable[[], int]:
         return lambda: _look(engine, claimed[name])
 
     return Rates(fitted, _rate(threads, seconds / 4, keep), _rate(threads, seconds / 4, look))
 
 
-def _renew(engine: Engine, mine: claims.Claim) -> None:
+def _renew(engine: Engine, mine: claims.Claim) -> int:
     with writing(engine) as session:
         claims.renew(session, mine, claims.LEASE_SECONDS)
         claims.standing(session, mine)
+    return 1
 
 
-def _look(engine: Engine, mine: claims.Claim) -> None:
+def _look(engine: Engine, mine: claims.Claim) -> int:
     with reading(engine) as session:
         claims.standing(session, mine)
+    return 1
 
 
-def _rate(threads: int, seconds: float, prepare: Callable[[str], Callable[[], object]]) -> float:
-    """Calls a second by so many threads; a call that answers False has found nothing left to do."""
+def _rate(threads: int, seconds: float, prepare: Callable[[str], Callable[[], int]]) -> float:
+    """What so many threads get done a second; a call that has done nothing has found nothing left to do."""
     calls = [prepare(f"bench-{os.getpid()}-{number}") for number in range(threads)]
     ended: list[float] = []
     meet()
     began = time.perf_counter()
 
-    def work(call: Callable[[], object]) -> None:
-        while time.perf_counter() < began + seconds and call() is not False:
-            ended.append(time.perf_counter())
+    def work(call: Callable[[], int]) -> None:
+        while time.perf_counter() < began + seconds and (done := call()):
+            ended.extend([time.perf_counter()] * done)
 
     workers = [threading.Thread(target=work, args=(call,)) for call in calls]
     for one in workers:

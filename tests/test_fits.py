@@ -6,7 +6,8 @@ import time
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, select, update
+from sqlalchemy.exc import OperationalError
 
 from app.tuning import claims, store
 from app.tuning.claims import Claim, Result
@@ -37,9 +38,9 @@ class Process:
         self.watched = 0
 
 
-def run(engine: Engine, train: fits.Train, process: Process | None = None) -> bool:
-    """Let a worker take the next fit."""
-    return fits.run_next(engine, train, "w1", "m1", process or Process())
+def run(engine: Engine, train: fits.Train, process: Process | None = None, most: int = 1) -> int:
+    """Let a worker take the next fit, or so many."""
+    return fits.run_fits(engine, train, "w1", "m1", process or Process(), most)
 
 
 def accurate(claim: Claim, keeper: Keeper) -> Result:
@@ -84,6 +85,94 @@ def test_a_worker_trains_a_job_to_its_end_and_then_finds_nothing(engine: Engine)
     assert seen == [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2), (1, None)]
     job = ledger.job(job_id)
     assert (job.state, job.best_trial, job.best_accuracy) == (JobState.SUCCEEDED, 1, 0.75)
+
+
+def test_a_worker_goes_from_fit_to_fit_and_from_job_to_job(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    jobs = [ledger.post(grid(2, evaluation={"cv": 2, "refit": refit})) for refit in (True, False)]
+    seen: list[UUID] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        ledger.audit()
+        seen.append(claim.job_id)
+        return scored(0.5)
+
+    assert run(engine, train, most=3) == 3
+    assert run(engine, train, most=50) == 6, "all that there are: two trials of two folds each, and a refit"
+    ledger.audit()
+    assert seen[:8] == jobs * 4, "by turns"
+    assert [ledger.job(job_id).state for job_id in jobs] == [JobState.SUCCEEDED] * 2
+
+
+def test_between_two_fits_is_one_transaction(engine: Engine) -> None:
+    Ledger(engine).post(grid(2))
+    commits: list[int] = []
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        commits.append(0)
+        return scored(0.5)
+
+    event.listen(engine, "commit", lambda _: commits.append(1))
+    assert run(engine, train, most=3) == 3
+    assert commits[commits.index(0) :] == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_worker_that_is_asked_to_stop_claims_no_further_fit(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    process = Process()
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        process.asked = True
+        return scored(0.5)
+
+    assert run(engine, train, process, most=50) == 1
+    ledger.audit()
+    assert (ledger.job(job_id).fits_succeeded, ledger.job(job_id).fits_running) == (1, 0)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
+def test_a_commit_between_two_fits_whose_answer_is_lost(engine: Engine, made: bool) -> None:
+    """Whether or not it was made, the result is recorded once and no fit is left in nobody's hands."""
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2, evaluation={"cv": 2, "refit": False}))
+    trained: list[int] = []
+
+    def lose_the_answer(connection: Connection) -> None:
+        event.remove(engine, "commit", lose_the_answer)
+        if made:
+            connection.connection.commit()
+        raise OperationalError("COMMIT", None, Exception("connection lost"))
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        ledger.audit()
+        trained.append(claim.fit_id)
+        if len(trained) == 1:
+            event.listen(engine, "commit", lose_the_answer)
+        return scored(0.5)
+
+    assert run(engine, train, most=50) == 4
+    ledger.audit()
+    assert ledger.job(job_id).state == JobState.SUCCEEDED
+    assert len(set(trained)) == 4
+    outcomes = [one.outcome for fit_id in trained for one in ledger.attempts(fit_id)]
+    assert outcomes.count(Outcome.SUCCEEDED) == 4
+    assert outcomes.count(Outcome.RELEASED) == made, "what was claimed and not heard of"
+
+
+def test_nobody_waits_for_a_job_while_holding_another(postgres_engine: Engine) -> None:
+    ledger = Ledger(postgres_engine)
+    mine, other = (ledger.post(grid(2)) for _ in range(2))
+    claimed = ledger.claim(mine)
+    ledger.claim(mine)
+    with writing(postgres_engine) as busy:
+        assert store.lock(busy, other)
+        with writing(postgres_engine) as session:
+            assert claims.finish(session, claimed, scored(0.5))
+            assert claims.claim_again(session, mine, "w1", "m1") is None, "it is the other's turn, which is locked"
+    with writing(postgres_engine) as session:
+        again = claims.claim_again(session, mine, "w1", "m1")
+    assert again and again.job_id == other
 
 
 def test_an_exception_is_a_failed_fit_with_its_reason(engine: Engine) -> None:
@@ -307,8 +396,6 @@ def test_a_long_silence_that_was_announced_holds_the_lease(engine: Engine, monke
 
 
 def test_a_result_waits_for_a_database_that_is_away() -> None:
-    from sqlalchemy.exc import OperationalError
-
     tries: list[int] = []
 
     def record(_: object) -> bool:
@@ -316,8 +403,6 @@ def test_a_result_waits_for_a_database_that_is_away() -> None:
         if len(tries) < 3:
             raise OperationalError("COMMIT", None, Exception("connection lost"))
         return True
-
-    from sqlalchemy import create_engine
 
     assert fits.recorded(create_engine("sqlite://"), record)
     assert len(tries) == 3

@@ -12,7 +12,7 @@ from app.tuning.migrations import migrate
 from app.tuning.tables import EpochRow, Fit, State
 from tests.ledger import Ledger, grid, scored
 from tests.servers import Postgres
-from worker.fits import Keeper, run_next
+from worker.fits import Keeper, run_fits
 
 
 class Process:
@@ -59,7 +59,7 @@ def test_training_goes_on_without_its_database_and_is_recorded_once_it_is_back(
         return scored(0.625)
 
     try:
-        assert run_next(postgres_engine, train, "w1", "m1", Process())
+        assert run_fits(postgres_engine, train, "w1", "m1", Process(), 1)
     finally:
         back.join()
     assert [record.message for record in caplog.records].count("database away") == 2
@@ -89,7 +89,7 @@ def test_a_result_waits_for_whoever_is_writing(sqlite_engine: Engine) -> None:
         threading.Timer(0.3, free.set).start()
         return scored(0.5)
 
-    assert run_next(sqlite_engine, train, "w1", "m1", Process())
+    assert run_fits(sqlite_engine, train, "w1", "m1", Process(), 1)
     writer.join()
     ledger.audit()
     with reading(sqlite_engine) as session:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from app.tuning import claims
 from app.tuning.claims import MOST_LOST_ATTEMPTS, Claim
 from app.tuning.house import take_back
 from app.tuning.tables import Fit, Outcome, State
-from tests.ledger import BROKEN, GONE, Ledger, grid
+from tests.ledger import BROKEN, GONE, Ledger, grid, scored
 
 ACCURACIES = (0.25, 0.5, 0.75)
 A_JOB: dict[str, Any] = {
@@ -187,15 +188,18 @@ class Store(RuleBasedStateMachine):
         for job_id, job in self.some_job(number):
             message = f"m{len(self.held)}"
             claim = self.ledger.do(claims.claim, job_id, "w1", message)
-            expected = job.claimable()[:1]
-            assert (claim is None) == (not expected)
+            assert (claim is None) == (not job.claimable())
             if claim:
-                [fit] = expected
-                assert (claim.trial_number, claim.fold, claim.attempt) == (fit.trial, fit.fold, fit.attempt + 1)
-                fit.state, fit.attempt, job.state = "running", fit.attempt + 1, "running"
-                self.held.append(Held(claim, job, fit, message))
-                return self.held[-1:]
+                return [self.taken(claim, message)]
         return []
+
+    def taken(self, claim: Claim, message: str) -> Held:
+        job = self.jobs[claim.job_id]
+        fit = job.claimable()[0]
+        assert (claim.trial_number, claim.fold, claim.attempt) == (fit.trial, fit.fold, fit.attempt + 1)
+        fit.state, fit.attempt, job.state = "running", fit.attempt + 1, "running"
+        self.held.append(Held(claim, job, fit, message))
+        return self.held[-1]
 
     def end(self, one: Held, accuracy: float) -> None:
         assert self.ledger.finish(one.claim, accuracy) == (one.mine() or one.recorded("succeeded"))
@@ -206,6 +210,23 @@ class Store(RuleBasedStateMachine):
     def finish(self, choice: Choice, accuracy: float) -> None:
         for one in self.pick(choice):
             self.end(one, accuracy)
+
+    @rule(choice=CHOICE, accuracy=st.sampled_from(ACCURACIES))
+    def finish_and_claim(self, choice: Choice, accuracy: float) -> None:
+        """In one transaction, as a worker goes from fit to fit."""
+        for one in self.pick(choice):
+            message = f"m{len(self.held)}"
+            done, claim = self.ledger.do(finish_and_claim, one.claim, accuracy, message)
+            assert done == (one.mine() or one.recorded("succeeded"))
+            if one.mine():
+                one.job.end(one.fit, "succeeded", accuracy)
+            running = {job_id: len(job.running()) for job_id, job in self.jobs.items() if job.claimable()}
+            if claim:
+                assert running[claim.job_id] == min(running.values()), "it was another job's turn"
+                self.taken(claim, message)
+            elif done and running:
+                assert one.claim.job_id not in running
+                assert min(running.values()) >= len(one.job.running())
 
     @rule(choice=CHOICE)
     def renew(self, choice: Choice) -> None:
@@ -310,6 +331,12 @@ class Store(RuleBasedStateMachine):
             ]
             states = [trial.state for trial in self.ledger.trials(job_id)]
             assert states == [job.trial_state(trial) for trial in range(job.trials)]
+
+
+def finish_and_claim(session: Session, mine: Claim, accuracy: float, message: str) -> tuple[bool, Claim | None]:
+    """What `worker.fits` does between two fits."""
+    done = claims.finish(session, mine, scored(accuracy))
+    return done, claims.claim_again(session, mine.job_id, "w1", message) if done else None
 
 
 def _seen(fit: Fit) -> tuple[object, ...]:

@@ -7,7 +7,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -152,50 +154,82 @@ class Process(Protocol):
 Train = Callable[[Claim, Keeper], Result]
 
 
-def run_next(engine: Engine, train: Train, worker: str, message_id: str, process: Process) -> bool:
-    """Claim the next fit of any job, train it and record what came of it; False if there was none."""
-    claim = claim_next(engine, worker, message_id)
-    if claim is None:
-        return False
+Record = Callable[[Session], bool]
+
+
+def run_fits(engine: Engine, train: Train, worker: str, message_id: str, process: Process, most: int) -> int:
+    """Claim the next fit of any job, train it, record what came of it, and go on to the next: how many, at `most`."""
+    claimant = Claimant(engine, worker, message_id)
+    claim = None
+    for done in range(most):
+        claim = claim or (None if process.stopping() else claimant.claim_next())
+        if claim is None:
+            return done
+        claim = _run(claim, train, claimant, process, last=done + 1 == most)
+    return most
+
+
+def _run(claim: Claim, train: Train, claimant: "Claimant", process: Process, last: bool) -> Claim | None:
+    """Train a fit and record what came of it; the fit that was claimed with that, if any."""
     fields = {"job": str(claim.job_id), "trial": claim.trial_number, "fold": claim.fold, "attempt": claim.attempt}
     log.info("fit started", extra=fields)
-    keeper = Keeper(engine, claim, process)
+    keeper = Keeper(claimant.engine, claim, process)
     try:
         record = _trained(claim, train, keeper)
     except NoLongerMine:
         log.warning("fit given up: it is no longer this attempt's", extra=fields)
-        return True
+        return None
     finally:
         keeper.end_silence()
         process.rest()
-    if recorded(engine, record):
+    if last or process.stopping():
+        done, following = recorded(claimant.engine, record), None
+    else:
+        done, following = claimant.record_and_claim(record, claim.job_id)
+    if done:
         log.info("fit ended", extra=fields)
     else:
         log.warning("late result refused", extra=fields)
-    return True
+    return following
 
 
-def claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
-    """The next fit of the job that has the fewest running."""
-    try:
-        return _claim_next(engine, worker, message_id)
-    except AWAY:
-        if recorded(engine, lambda session: claims.release_unheard(session, message_id, worker)):
-            log.warning("claim given back: the answer to it was lost")
-        raise
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims fits: a worker's process, for one message."""
 
+    engine: Engine
+    worker: str
+    message_id: str
 
-def _claim_next(engine: Engine, worker: str, message_id: str) -> Claim | None:
-    with reading(engine) as session:
-        jobs = claims.claimable(session)
-    for job_id, _ in jobs:
-        with writing(engine) as session:
-            if claim := claims.claim(session, job_id, worker, message_id):
-                return claim
-    return None
+    def claim_next(self) -> Claim | None:
+        """The next fit of the job whose turn it is."""
+        try:
+            with reading(self.engine) as session:
+                jobs = claims.claimable(session)
+            for job_id, _ in jobs:
+                with writing(self.engine) as session:
+                    if claim := claims.claim(session, job_id, self.worker, self.message_id):
+                        return claim
+        except AWAY:
+            if recorded(self.engine, self._release_unheard):
+                log.warning("claim given back: the answer to it was lost")
+            raise
+        return None
 
+    def record_and_claim(self, record: Record, job_id: UUID) -> tuple[bool, Claim | None]:
+        """Record, and claim the next fit in the same transaction, which is faster than in two."""
+        try:
+            with writing(self.engine) as session:
+                done = record(session)
+                return done, claims.claim_again(session, job_id, self.worker, self.message_id) if done else None
+        except Exception as error:  # whatever the claim came to, the result counts
+            log.warning("recording again, alone", extra={"reason": type(error).__name__})
+        done = recorded(self.engine, record)
+        recorded(self.engine, self._release_unheard)
+        return done, None
 
-Record = Callable[[Session], bool]
+    def _release_unheard(self, session: Session) -> bool:
+        return claims.release_unheard(session, self.message_id, self.worker)
 
 
 def _trained(claim: Claim, train: Train, keeper: Keeper) -> Record:

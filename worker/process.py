@@ -78,9 +78,7 @@ def work(task: Task, train: fits.Train) -> None:
     """Train the next fit, and the next, until no job has any."""
     worker, message_id = task.request.hostname, task.request.id
     try:
-        for _ in range(FITS_PER_MESSAGE):
-            if process.stopping() or not fits.run_next(engine(), train, worker, message_id, process):
-                break
+        fits.run_fits(engine(), train, worker, message_id, process, FITS_PER_MESSAGE)
         pass_on()
     except MemoryError as error:  # between two fits; under its own name it would end Celery's main process
         raise RuntimeError("out of memory") from error

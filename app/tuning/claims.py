@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert  # SQLite's dialect writes its ON CONFLICT too
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
@@ -56,33 +57,60 @@ class Result:
     environment: dict[str, str]
 
 
+# A row that is changed by a statement is read from its answer.
+CHANGED = {"synchronize_session": False, "populate_existing": True}
+ROOM = Job.max_parallel_fits - Job.fits_running
+CLAIMABLE = (
+    Job.state.in_(ACTIVE_JOB),
+    or_(ROOM.is_(None), ROOM > 0),
+    exists().where(Fit.job_id == Job.id, Fit.state == State.QUEUED, Fit.position.is_not(None)),
+)
+# The job with the fewest fits running comes first: so jobs share the workers fairly.
+TURN = (Job.fits_running, func.coalesce(Job.last_claim_at, Job.created_at), Job.id)
+_MINE = (bindparam(column.key, type_=column.type) for column in (Job.fits_running, Job.last_claim_at, Job.id))
+OTHER = select(Job.id).where(*CLAIMABLE, tuple_(*TURN) < tuple_(*_MINE)).order_by(*TURN).limit(1)
+
+_NEXT = select(Fit.id).where(Fit.job_id == bindparam("job"), Fit.state == State.QUEUED, Fit.position.is_not(None))
+TAKE = (
+    update(Fit)
+    .where(Fit.id == _NEXT.order_by(Fit.position).limit(1).scalar_subquery(), Fit.state == State.QUEUED)
+    .values(state=State.RUNNING, attempt=Fit.attempt + 1, worker=bindparam("by"))
+    .values(lease_until=clock(LEASE_SECONDS), started_at=clock(0))
+    .returning(Fit)
+    .execution_options(**CHANGED)
+)
+
+
 def claimable(session: Session) -> list[tuple[UUID, int]]:
-    """Jobs with fits to claim and how many, the one with the fewest running first: so jobs share the workers fairly."""
-    waiting = exists().where(Fit.job_id == Job.id, Fit.state == State.QUEUED, Fit.position.is_not(None))
-    room = Job.max_parallel_fits - Job.fits_running
-    rows = session.execute(
-        select(Job.id, Job.fits_queued, room)
-        .where(Job.state.in_(ACTIVE_JOB), or_(room.is_(None), room > 0), waiting)
-        .order_by(Job.fits_running, func.coalesce(Job.last_claim_at, Job.created_at), Job.id)
-    )
+    """Jobs with fits to claim and how many, in the order of their turns."""
+    rows = session.execute(select(Job.id, Job.fits_queued, ROOM).where(*CLAIMABLE).order_by(*TURN))
     return [(job_id, queued if room is None else min(room, queued)) for job_id, queued, room in rows]
 
 
 def claim(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim | None:
     """Take the job's next fit, with a lease; None if it has none for now."""
     job = lock(session, job_id)
-    if not job or job.state not in ACTIVE_JOB or job.fits_running >= (job.max_parallel_fits or job.fits_total):
+    return _take(session, job, worker, message_id) if job else None
+
+
+def claim_again(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim | None:
+    """Take a fit in the transaction that has recorded one of this job, which it has locked.
+
+    It is a fit of the job whose turn it is; None if that is locked by somebody else: holding one job and waiting for
+    another could deadlock.
+    """
+    with session.no_autoflush:  # the job's row is written once
+        mine = session.get_one(Job, job_id)
+        turn = {"fits_running": mine.fits_running, "last_claim_at": mine.last_claim_at, "id": job_id}
+        other = session.scalar(OTHER, turn)
+        job = lock(session, other, skip_locked=True) if other else mine
+        return _take(session, job, worker, message_id) if job else None
+
+
+def _take(session: Session, job: Job, worker: str, message_id: str) -> Claim | None:
+    if job.state not in ACTIVE_JOB or job.fits_running >= (job.max_parallel_fits or job.fits_total):
         return None
-    first = (
-        select(Fit.id)
-        .where(Fit.job_id == job_id, Fit.state == State.QUEUED, Fit.position.is_not(None))
-        .order_by(Fit.position)
-        .limit(1)
-        .scalar_subquery()
-    )
-    taken = {"state": State.RUNNING, "attempt": Fit.attempt + 1, "worker": worker}
-    times = {"lease_until": clock(LEASE_SECONDS), "started_at": clock(0)}
-    fit = _change_one(session, (Fit.id == first, Fit.state == State.QUEUED), taken | times)
+    fit = session.scalar(TAKE, {"job": job.id, "by": worker})
     return _begin(session, job, fit, message_id) if fit else None
 
 
@@ -216,14 +244,7 @@ def _held_for(session: Session, message_id: str, worker: str) -> list[Hold]:
 def _insert_epochs(session: Session, mine: Hold, epochs: Iterable[dict[str, Any]]) -> None:
     if rows := [{"fit_id": mine.fit_id, **epoch} for epoch in epochs]:
         # The answer to an earlier commit may have been lost: then they are there already.
-        again = (EpochRow.fit_id == mine.fit_id, EpochRow.epoch >= rows[0]["epoch"])
-        change(session, delete(EpochRow).where(*again))
-        session.execute(insert(EpochRow), rows)
-
-
-def _change_one(session: Session, where: tuple[Any, ...], values: dict[str, Any]) -> Fit | None:
-    one = update(Fit).where(*where).values(values).returning(Fit)
-    return session.scalar(one.execution_options(synchronize_session=False, populate_existing=True))
+        session.execute(insert(EpochRow).on_conflict_do_nothing(), rows)
 
 
 def _fence(attempt: int) -> tuple[Any, Any]:
@@ -241,7 +262,8 @@ def _end(
 ) -> bool:
     job = lock(session, mine.job_id)
     ended = {"state": state, "lease_until": None, "ended_at": clock(0), **values}
-    fit = _change_one(session, (Fit.id == mine.fit_id, *_fence(mine.attempt)), ended) if job else None
+    change_it = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended).returning(Fit)
+    fit = session.scalar(change_it.execution_options(**CHANGED)) if job else None
     if not job or not fit:
         # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
         again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)

@@ -50,10 +50,10 @@ def train_share(spec: JobSpec) -> float:
     return 1 - evaluation.validation_split
 
 
-def lock(session: Session, job_id: UUID) -> Job | None:
-    """The job, which nobody else changes until this transaction ends; None if there is no such job."""
-    fresh = {"populate_existing": True}
-    return session.scalar(select(Job).where(Job.id == job_id).with_for_update().execution_options(**fresh))
+def lock(session: Session, job_id: UUID, skip_locked: bool = False) -> Job | None:
+    """The job, which nobody else changes until this transaction ends; None if there is no such job (to be had)."""
+    mine = select(Job).where(Job.id == job_id).with_for_update(skip_locked=skip_locked)
+    return session.scalar(mine.execution_options(populate_existing=True))
 
 
 def touch(job: Job) -> None:
