@@ -10,12 +10,10 @@ _BEGAN = time.perf_counter()
 import argparse  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
-import os  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict, dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -26,7 +24,6 @@ from benchmarks import article  # noqa: E402
 from benchmarks.article import Data, Params  # noqa: E402
 
 Grid = dict[str, list[Any]]
-Work = Callable[[Data], list[tuple[Params, float]]]  # the mean accuracy of what this process has tried
 Started = Callable[[], None]  # to be called when all that a search needs is imported, in every process
 
 
@@ -94,31 +91,12 @@ def _warm_up() -> None:
 
 
 def keras_tuner(grid: Grid, data: Data, started: Started) -> Found:
-    """KerasTuner's own grid search in two processes under a third, its chief."""
-    from tests import servers  # not above: it imports more than a peer's start should be charged with
-
-    place = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(servers.free_port())}
-    os.environ.update(place, KERASTUNER_TUNER_ID="tuner0")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _beside("keras-tuner", grid, folder, KERASTUNER_TUNER_ID="chief") as chief,
-        _beside("keras-tuner", grid, folder, KERASTUNER_TUNER_ID="tuner1") as other,
-    ):
-        search = _keras_tuner(grid, folder)
-        started()
-        _go(chief)
-        _go(other)
-        means = search(data) + _told_by(other)
-        # The chief looks every 20 seconds whether it is still needed.
-    return _found(means, article.FOLDS * len(means))
-
-
-def _keras_tuner(grid: Grid, folder: str) -> Work:
-    """As one of its processes; the folds are inside of a trial, as its guide has it."""
+    """KerasTuner's own grid search, with the folds inside of a trial, as its guide has it."""
     import keras
 
     tuning: Any = importlib.import_module("keras_tuner")
     means: list[tuple[Params, float]] = []
+    started()
 
     class Folded(tuning.GridSearch):  # type: ignore[misc]
         def run_trial(self, trial: Any, data: Data, **_: Any) -> float:
@@ -135,88 +113,59 @@ def _keras_tuner(grid: Grid, folder: str) -> Work:
         keras.backend.clear_session()
         return article.model(**{name: hp.Choice(name, values) for name, values in grid.items()})
 
-    goal = tuning.Objective("accuracy", "max")
-    limits = {"max_trials": len(article.candidates(grid)), "seed": article.SEED}
-    tuner = Folded(build, objective=goal, directory=folder, project_name="bench", **limits)
-
-    def search(data: Data) -> list[tuple[Params, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        goal = tuning.Objective("accuracy", "max")
+        limits = {"max_trials": len(article.candidates(grid)), "seed": article.SEED}
+        tuner = Folded(build, objective=goal, directory=folder, project_name="bench", **limits)
         tuner.search(data=data, verbose=0)
-        return means
-
-    return search
+    return _found(means, article.FOLDS * len(means))
 
 
 def optuna(grid: Grid, data: Data, started: Started) -> Found:
     """Optuna's grid sampler in two processes that share a journal; now and then both try the same point."""
-    with tempfile.TemporaryDirectory() as folder, _beside("optuna", grid, folder) as other:
-        search = _optuna(grid, folder)
-        started()
-        _go(other)
-        found = search(data) + _told_by(other)
-    means = {article.key(params): (params, value) for params, value in found}
-    return _found(list(means.values()), article.FOLDS * len(found))
+    with tempfile.TemporaryDirectory() as folder:
+        journal = str(Path(folder) / "journal.log")
+        _study(grid, journal)
+        command = [sys.executable, "-m", "benchmarks.peers", "optuna-process", "--journal", journal]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([*command, "--grid", json.dumps(grid)], **pipes) as other:  # type: ignore[call-overload]
+            objective = _objective(grid, data)
+            other.stdout.readline()
+            started()
+            print("go", file=other.stdin, flush=True)
+            _study(grid, journal).optimize(objective)
+        if other.returncode:
+            raise RuntimeError("Optuna's other process failed")
+        done = [trial for trial in _study(grid, journal).trials if trial.value is not None]
+    means = {article.key(trial.params): (trial.params, trial.value) for trial in done}
+    return _found(list(means.values()), article.FOLDS * len(done))
 
 
-def _optuna(grid: Grid, folder: str) -> Work:
+def optuna_process(grid: Grid, journal: str) -> None:
+    """The other one of Optuna's two: starts when it is told to."""
+    objective = _objective(grid, article.load())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    _study(grid, journal).optimize(objective)
+
+
+def _objective(grid: Grid, data: Data) -> Callable[[Any], float]:
     import keras
 
+    def objective(trial: Any) -> float:
+        return article.mean_accuracy({name: trial.suggest_categorical(name, grid[name]) for name in grid}, data)
+
+    keras.utils.set_random_seed(article.SEED)
+    return objective
+
+
+def _study(grid: Grid, journal: str) -> Any:
     module: Any = importlib.import_module("optuna")
     module.logging.set_verbosity(module.logging.WARNING)
     storages = module.storages
-    storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(Path(folder) / "journal.log")))
-    sampler = module.samplers.GridSampler(grid, seed=article.SEED)
+    storage = storages.JournalStorage(storages.journal.JournalFileBackend(journal))
     options = {"direction": "maximize", "study_name": "bench", "load_if_exists": True}
-    study = module.create_study(storage=storage, sampler=sampler, **options)
-    keras.utils.set_random_seed(article.SEED)
-    means: list[tuple[Params, float]] = []
-
-    def search(data: Data) -> list[tuple[Params, float]]:
-        def objective(trial: Any) -> float:
-            params = {name: trial.suggest_categorical(name, grid[name]) for name in grid}
-            means.append((params, article.mean_accuracy(params, data)))
-            return means[-1][1]
-
-        study.optimize(objective)
-        return means
-
-    return search
-
-
-# As a process of its own that searches beside the others.
-PROCESSES = {"keras-tuner": _keras_tuner, "optuna": _optuna}
-
-
-@contextmanager
-def _beside(name: str, grid: Grid, folder: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process of a peer's, which has everything imported."""
-    command = [sys.executable, "-m", "benchmarks.peers", name, "--grid", json.dumps(grid), "--beside", folder]
-    with subprocess.Popen(
-        command, env=os.environ | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            if process.stdout:
-                process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
-def _go(process: subprocess.Popen[str]) -> None:
-    print("go", file=process.stdin, flush=True)
-
-
-def _told_by(process: subprocess.Popen[str]) -> list[tuple[Params, float]]:
-    said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError("the other process failed")
-    return [(params, mean) for params, mean in json.loads(said.splitlines()[-1])]
-
-
-def _be_beside(name: str, grid: Grid, folder: str) -> None:
-    data, search = article.load(), PROCESSES[name](grid, folder)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps(search(data)), flush=True)
+    return module.create_study(storage=storage, sampler=module.samplers.GridSampler(grid, seed=article.SEED), **options)
 
 
 def _found(means: list[tuple[Params, float]], fits: int) -> Found:
@@ -229,7 +178,7 @@ def _found(means: list[tuple[Params, float]], fits: int) -> Found:
 PEERS = {
     "loop": Peer("the article's loop: Keras fit, one process", ("keras",), loop),
     "sklearn": Peer("GridSearchCV(n_jobs=2) with SciKeras", ("keras", "scikeras"), grid_search),
-    "keras-tuner": Peer("KerasTuner GridSearch, two processes", ("keras", "keras_tuner"), keras_tuner),
+    "keras-tuner": Peer("KerasTuner GridSearch, one process", ("keras", "keras_tuner"), keras_tuner),
     "optuna": Peer("Optuna GridSampler, two processes", ("keras", "optuna"), optuna),
 }
 
@@ -250,12 +199,12 @@ def run(name: str, grid: Grid) -> dict[str, Any]:
 def main() -> None:
     """What `benchmarks.search` starts, each peer in a process of its own."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("name", choices=[*PEERS, "optuna-process"])
     parser.add_argument("--grid", type=json.loads, default=article.GRID)
-    parser.add_argument("--beside", metavar="FOLDER", help="be another process of a search that has begun")
+    parser.add_argument("--journal", default="")
     given = parser.parse_args()
-    if given.beside:
-        _be_beside(given.name, given.grid, given.beside)
+    if given.name == "optuna-process":
+        optuna_process(given.grid, given.journal)
     else:
         print(json.dumps(run(given.name, given.grid)), flush=True)
 
