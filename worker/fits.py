@@ -152,8 +152,6 @@ class Process(Protocol):
 
 
 Train = Callable[[Claim, Keeper], Result]
-
-
 Record = Callable[[Session], bool]
 
 

@@ -57,7 +57,7 @@ class Result:
     environment: dict[str, str]
 
 
-# A row that is changed by a statement is read from its answer.
+# The row that a statement changes is read from its answer.
 CHANGED = {"synchronize_session": False, "populate_existing": True}
 ROOM = Job.max_parallel_fits - Job.fits_running
 CLAIMABLE = (
@@ -262,8 +262,8 @@ def _end(
 ) -> bool:
     job = lock(session, mine.job_id)
     ended = {"state": state, "lease_until": None, "ended_at": clock(0), **values}
-    change_it = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended).returning(Fit)
-    fit = session.scalar(change_it.execution_options(**CHANGED)) if job else None
+    end = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended).returning(Fit)
+    fit = session.scalar(end.execution_options(**CHANGED)) if job else None
     if not job or not fit:
         # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
         again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)

@@ -51,7 +51,10 @@ def train_share(spec: JobSpec) -> float:
 
 
 def lock(session: Session, job_id: UUID, skip_locked: bool = False) -> Job | None:
-    """The job, which nobody else changes until this transaction ends; None if there is no such job (to be had)."""
+    """The job, which nobody else changes until this transaction ends; None if there is none.
+
+    With `skip_locked`, None too while somebody else holds it, so that nobody waits.
+    """
     mine = select(Job).where(Job.id == job_id).with_for_update(skip_locked=skip_locked)
     return session.scalar(mine.execution_options(populate_existing=True))
 
