@@ -11,9 +11,10 @@ from typing import Any
 
 from app import report
 from app.client import Client, RequestRefused, ServiceUnreachable
-from app.local import MARK, PROJECT, CannotStart, environment, free_port, running, valid_settings
+from app.local import MARK, PROJECT, CannotStart, environment, free_port, running
 from app.progress import follow
 from app.supervisor import end_with_parent
+from app.tuning.settings import settings
 
 GRID = PROJECT / "examples" / "article-grid.json"
 LABEL = {"started-by": "demo"}
@@ -77,7 +78,7 @@ def _cancel_earlier(client: Client) -> None:
 @contextmanager
 def _service(port: int) -> Iterator[str]:
     """The URL of the Tunewell that already runs in this home, or of one that is started now and ends with the demo."""
-    here = valid_settings()
+    here = settings()
     home = here.home.absolute()
     if already := running(home):
         print(f"Tunewell already runs at {already['url']}: the demo uses it and leaves it running.")

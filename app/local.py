@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import psutil
-from pydantic import ValidationError
 
 from app.embedded import BrokerUnavailable, answers, broker_part, left_behind
 from app.supervisor import Part, Supervisor
+from app.tuning import urls
 from app.tuning.settings import Settings, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ class CannotStart(Exception):
 def run(host: str, port: int, workers: int | None) -> int:
     """Run everything until SIGINT or SIGTERM; the exit code."""
     try:
-        here = valid_settings()
+        here = settings()
         home = here.home.absolute()
         with lock(home) as held:
             _end_left_behind(home)
@@ -43,15 +43,6 @@ def run(host: str, port: int, workers: int | None) -> int:
     except (CannotStart, BrokerUnavailable) as error:
         print(error, file=sys.stderr)
     return 1
-
-
-def valid_settings() -> Settings:
-    """The settings, or a sentence on which environment variable is wrong."""
-    try:
-        return settings()
-    except ValidationError as error:
-        wrong = (f"TUNEWELL_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors())
-        raise CannotStart("; ".join(wrong)) from None
 
 
 def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
@@ -113,7 +104,7 @@ def environment(here: Settings) -> dict[str, str]:
         **os.environ,
         "TUNEWELL_HOME": str(here.home.absolute()),
         "TUNEWELL_DATA_DIR": str(here.data_dir.expanduser().absolute()),
-        "TUNEWELL_DATABASE_URL": _absolute(here.database_url),
+        "TUNEWELL_DATABASE_URL": _absolute(here),
         "PYTHONUNBUFFERED": "1",
         MARK: str(here.home.absolute()),
     }
@@ -234,11 +225,14 @@ def _reachable(host: str) -> str:
     return f"[{here}]" if ":" in here else here
 
 
-def _absolute(database_url: str) -> str:
-    """The URL with an SQLite file's path made absolute."""
-    prefix, path = "sqlite:///", database_url.removeprefix("sqlite:///")
-    relative = database_url.startswith(prefix) and path and not path.startswith(("/", ":", "file:"))
-    return f"{prefix}{Path(path).absolute()}" if relative else database_url
+def _absolute(here: Settings) -> str:
+    """The database's URL with the path of a file made absolute; empty where it is the home's own."""
+    if not here.database_url:
+        return ""
+    url = here.database
+    if url.get_backend_name() == "sqlite":
+        url = urls.sqlite(Path(url.database or "").absolute())
+    return url.render_as_string(hide_password=False)
 
 
 def _processes() -> int:

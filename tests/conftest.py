@@ -12,6 +12,7 @@ from app.main import create_app
 from app.tuning.database import connect
 from app.tuning.house import House
 from app.tuning.migrations import migrate
+from app.tuning.settings import settings
 from app.tuning.tables import Table
 from tests import servers
 
@@ -116,3 +117,10 @@ def sqlite_client(sqlite_engine: Engine) -> Iterator[TestClient]:
     """The service where one kind of database is enough."""
     with TestClient(create_app(sqlite_engine, SilentHouse), raise_server_exceptions=False) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    """What one test sets in the environment is not what the next one reads."""
+    yield
+    settings.cache_clear()

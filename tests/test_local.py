@@ -205,13 +205,6 @@ def test_a_home_that_cannot_be_written_to_is_refused(
     assert "TUNEWELL_HOME cannot be written to" in capfd.readouterr().err
 
 
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(local, "settings", Settings)
-    monkeypatch.setenv("TUNEWELL_LOG_FORMAT", "xml")
-    assert local.run("127.0.0.1", 0, 1) == 1
-    assert "TUNEWELL_LOG_FORMAT: Input should be 'text' or 'json'" in capfd.readouterr().err
-
-
 def test_children_get_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = Settings(home=Path("here"), data_dir=Path("~/data"), database_url="sqlite:///some.db")

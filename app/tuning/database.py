@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
@@ -39,9 +39,10 @@ def _postgresql_clock(element: clock, compiler: Any, **options: Any) -> str:
     return f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
 
 
-def connect(url: str) -> Engine:
+def connect(address: str | URL) -> Engine:
     """An engine whose transactions are explicit, and whose waits all have an end."""
-    if make_url(url).get_backend_name() == "sqlite":
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     return create_engine(
         url,
@@ -75,8 +76,8 @@ def writing(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def _sqlite(url: str) -> Engine:
-    file = make_url(url).database
+def _sqlite(url: URL) -> Engine:
+    file = url.database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"isolation_level": None, "timeout": 60, "check_same_thread": False})

@@ -7,18 +7,25 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
+
+from app.tuning import urls
 
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
+
+
+class InvalidSettings(SystemExit):
+    """Which environment variable is wrong, and what would be right: a process that cannot catch it ends with that."""
 
 
 class Settings(BaseSettings):
     """Every setting with its default; the README's table lists the same ones."""
 
-    model_config = SettingsConfigDict(env_prefix="TUNEWELL_", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TUNEWELL_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(Path(".tunewell"), description="The SQLite file, the broker's data, models and logs.")
     database_url: str = Field("", description="SQLAlchemy URL of the database; empty: SQLite in the home.")
@@ -28,38 +35,43 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written: `text` or `json`.")
 
+    @field_validator("home", "data_dir")
+    @classmethod
+    def path_can_be_told(cls, path: Path) -> Path:
+        """Reject what neither a log nor a URL can hold."""
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ValueError("the path must be UTF-8") from None
+        return path
+
     @field_validator("database_url")
     @classmethod
     def database_is_known(cls, url: str) -> str:
-        """Refuse what no driver is installed for."""
-        try:
-            known = not url or make_url(url).get_backend_name() in ("sqlite", "postgresql", "postgres")
-        except ArgumentError:
-            known = False
-        if not known:
-            raise ValueError("it must be a URL such as sqlite:////path/file.db or postgresql://user:password@host/name")
+        """Reject what no installed driver can reach."""
+        if url:
+            urls.database(url)
         return url
 
     @field_validator("broker_url")
     @classmethod
     def broker_is_known(cls, url: str) -> str:
-        """Refuse what is neither Redis nor Valkey."""
-        if url and not url.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise ValueError("it must be a URL such as redis://host:6379/0, rediss://... or redis+socket:///path")
+        """Reject what is neither Redis nor Valkey."""
+        if url:
+            urls.broker(url)
         return url
 
     @property
-    def database(self) -> str:
-        """The database's SQLAlchemy URL, always with a driver that is installed."""
+    def database(self) -> URL:
+        """The database's URL, always with a driver that is installed."""
         if not self.database_url:
-            return f"sqlite:///{self.home.absolute() / 'tunewell.db'}"
-        scheme, _, rest = self.database_url.partition("://")
-        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else self.database_url
+            return urls.sqlite(self.home.absolute() / "tunewell.db")
+        return urls.database(self.database_url)
 
     @property
     def broker(self) -> str:
         """The broker's URL as Celery takes it."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}"
+        return urls.broker(self.broker_url) if self.broker_url else urls.broker_socket(self.broker_socket)
 
     @property
     def broker_socket(self) -> Path:
@@ -73,5 +85,17 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """This process's settings."""
-    return Settings()
+    """This process's settings.
+
+    Raises:
+        InvalidSettings: an environment variable is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = (f"TUNEWELL_{'_'.join(map(str, one['loc'])).upper()}: {_reason(one['msg'])}" for one in error.errors())
+        raise InvalidSettings("; ".join(told)) from None
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -50,7 +50,7 @@ def configuration(connection: Connection) -> "Config":
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(HERE))
+    config.set_main_option("script_location", str(HERE).replace("%", "%%"))  # which begins a name to be put in
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config

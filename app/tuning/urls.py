@@ -1,0 +1,148 @@
+"""The two URLs among the settings: read once, by one set of rules, and rejected with a sentence that echoes nothing."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+DATABASES = "it must be a URL such as sqlite:////path/file.db or postgresql://user:password@host/name"
+BROKERS = "it must be a URL such as redis://host:6379/0, rediss://... or redis+socket:///path"
+ESCAPED = "special characters of a password or path must be percent-encoded, such as %23 for #, %3F for ?, %3B for ;"
+# What a URL may say of TLS, by the names that kombu and redis-py have for it.
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+TLS = {"ssl_cert_reqs": ("none", "optional", "required"), "ssl_check_hostname": ("true", "false")}
+
+
+def database(text: str) -> URL:
+    """The database's URL with a driver that is installed, whatever driver it names.
+
+    Raises:
+        ValueError: nothing can be reached by it.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
+        raise ValueError(f"{DATABASES}; {ESCAPED}") from None
+    backend, _, driver = url.drivername.partition("+")
+    if backend == "sqlite" and driver in ("", "pysqlite", "aiosqlite"):
+        return _sqlite(url.set(drivername="sqlite"), text)
+    if backend in ("postgres", "postgresql"):
+        return _postgresql(url.set(drivername="postgresql+psycopg"))
+    raise ValueError(DATABASES)
+
+
+def sqlite(file: Path) -> URL:
+    """The URL of a database in a file, whatever characters its path is made of."""
+    return URL.create("sqlite", database=str(file))
+
+
+def broker(text: str) -> str:
+    """The broker's URL as kombu reads it, which takes what this rejects for something else, or ends over it later.
+
+    Raises:
+        ValueError: nothing can be reached by it.
+    """
+    scheme, found, _ = text.partition("://")
+    if not found or scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError(BROKERS)
+    if ";" in text:
+        raise ValueError(f"it must name one broker; {ESCAPED}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"{BROKERS}, with a port from 1 to 65535; {ESCAPED}") from None
+    if parts.fragment or text.endswith("#"):
+        raise ValueError(f"{BROKERS}; {ESCAPED}")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if scheme == "redis+socket":
+        return _socket(text, parts.path, query)
+    if not host or port == 0 or re.search(r"\s", parts.netloc):
+        raise ValueError(f"{BROKERS}, with a host")
+    if not re.fullmatch(r"/?|/\d{1,6}", parts.path, re.ASCII):
+        raise ValueError("the path must be the number of the database, such as /0")
+    return urlunsplit(parts._replace(query=_tls(scheme, query)))
+
+
+def broker_socket(path: Path) -> str:
+    """The URL of a broker on a Unix socket, whatever characters its path is made of."""
+    return f"redis+socket://{quote(str(path))}"
+
+
+def place(url: str) -> str:
+    """Where a broker is, in words that hold no secret."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else unquote(parts.path)
+
+
+def _sqlite(url: URL, text: str) -> URL:
+    if url.host or url.username or url.port:
+        raise ValueError("the URL of an SQLite file has three slashes and its path, so four if that is absolute")
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise ValueError("it must name a file, since several processes share the database")
+    if "?" in text:
+        raise ValueError(f"the URL of an SQLite file takes no parameters; {ESCAPED}")
+    pasted, meant = (Path(path).absolute().parent for path in (text.partition(":///")[2], url.database))
+    if _exists(pasted) and not _exists(meant):
+        raise ValueError("a path that itself holds a % must have %25 in its place")
+    return url
+
+
+def _postgresql(url: URL) -> URL:
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError("the port must be from 1 to 65535")
+    if re.search(r"[@\s]", url.host or ""):
+        raise ValueError(f"{DATABASES}; special characters of a password must be percent-encoded, such as %40 for @")
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    arguments.pop("context", None)
+    try:
+        make_conninfo(**arguments)
+    except ProgrammingError:
+        raise ValueError("its parameters, after the ?, must be some that libpq knows, such as sslmode") from None
+    return url
+
+
+def _socket(text: str, path: str, query: dict[str, list[str]]) -> str:
+    if not path.strip("/"):
+        raise ValueError(f"{BROKERS}, with the socket's path")
+    numbers = query.pop("virtual_host", ["0"])
+    if query or len(numbers) != 1 or not re.fullmatch(r"\d{1,6}", numbers[0], re.ASCII):
+        raise ValueError(f"the only parameter of a socket is virtual_host, the database's number; {ESCAPED}")
+    return text
+
+
+def _tls(scheme: str, query: dict[str, list[str]]) -> str:
+    """The query with what verifies the server, which kombu does only where it is told to."""
+    given = {name: values[-1] for name, values in query.items()}
+    if given and (scheme == "redis" or not given.keys() <= {*TLS, *TLS_FILES}):
+        raise ValueError(f"the only parameters are {', '.join([*TLS, *TLS_FILES])}, and only of rediss://")
+    for name in TLS_FILES:
+        if name in given and not _is_file(Path(given[name])):
+            raise ValueError(f"{name} must be the absolute path of a file that can be read")
+    said = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    said |= {name: given[name].lower().removeprefix("cert_") for name in TLS if name in given}
+    for name, choices in TLS.items():
+        if said[name] not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}")
+    if said["ssl_cert_reqs"] == "none":
+        said["ssl_check_hostname"] = "false"
+    return "" if scheme == "redis" else urlencode(given | said)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # where it may not be looked for
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return path.is_absolute()
+    except OSError:
+        return False
