@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from app.tuning.settings import settings
-from benchmarks import machine
+from benchmarks import machine, record
 from benchmarks.rows import Row, Size, show, write
 
 PARTS = {  # each a module with a `measure`, imported when its turn comes
@@ -31,6 +31,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     found_on = machine.describe()
     warned = machine.warning(found_on)
+    file: Path = record.new_file(found_on) if given.record else given.json
     if warned:
         print(warned, file=sys.stderr)
     rows: list[Row] = []
@@ -40,10 +41,10 @@ def main() -> int:
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
             for row in _measured(name, module, Size(given.quick)):
                 rows.append(row)  # and written at once: who ends a long part keeps what it has found
-                write(given.json, {**found_on, "quick": given.quick, "warning": warned}, rows)
+                write(file, {**found_on, "quick": given.quick, "warning": warned}, rows)
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     show(rows)
-    print(f"{found_on['processor']}, {found_on['cores']} cores. Written to {given.json}.")
+    print(f"{found_on['processor']}, {found_on['cores']} cores. Written to {file}.")
     if warned:
         print(warned)
     return 1 if any(row.failed for row in rows) else 0
@@ -55,11 +56,14 @@ def _arguments() -> argparse.Namespace:
         "--only", nargs="+", metavar="NAME", help=f"some of {', '.join(PARTS)}, or `system` for its parts"
     )
     parser.add_argument("--json", type=Path, default=settings().home / "bench.json", metavar="FILE")
+    parser.add_argument("--record", action="store_true", help=f"write a new file in {record.SHOWN}, to be committed")
     parser.add_argument("--quick", action="store_true", help="little of everything; peers' times are scaled up")
     given = parser.parse_args()
     for one in given.only or ():
         if not any(name == one or name.startswith(f"{one}.") for name in PARTS):
             parser.error(f"there is no {one!r}: {', '.join(PARTS)}")
+    if given.record and given.quick:
+        parser.error("--record is for full measurements: leave --quick out")
     return given
 
 

@@ -2,19 +2,30 @@
 
 import os
 import platform
+import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "scikit-learn", "scikeras", "keras-tuner", "optuna", "sqlalchemy")
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    *("tunewell", "tensorflow-cpu", "tensorflow", "keras", "numpy", "scipy", "scikit-learn"),
+    *("celery", "kombu", "redis", "sqlalchemy", "psycopg", "pydantic", "fastapi", "uvicorn"),
+    *("scikeras", "keras-tuner", "optuna"),
+)
 BUSY = 0.15  # share of a core that others take before it is worth a warning
 
 
 def describe() -> dict[str, Any]:
-    """Processor, memory, versions, and what else the machine is doing."""
+    """Commit, date, processor, memory, versions, and what else the machine is doing."""
     return {
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!docs")),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -41,6 +52,15 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of this checkout; None where it is none."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,56 @@
+"""What the documentation's pages promise of each other and of the files that they cite."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+NOTES = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments that a page's headings can be linked by."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, fragment = link.partition("#")
+        if path.startswith(("http://", "https://", "mailto:")):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not fragment or fragment in anchors(target), link
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note.stem)
+def test_a_decision_note_has_its_five_headings_and_stands_in_the_list(note: Path) -> None:
+    text = note.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
+        "Context",
+        "Decision",
+        "Alternatives",
+        "Consequences",
+        "Status",
+    ]
+    assert text.startswith(f"# {int(note.name[:4])}. ")
+    assert f"({note.name})" in (note.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_decision_notes_are_numbered_without_gaps() -> None:
+    assert [int(note.name[:4]) for note in NOTES] == list(range(1, len(NOTES) + 1))
+
+
+def test_benchmark_records_say_what_was_measured_and_where() -> None:
+    for record in (ROOT / "docs" / "benchmarks").glob("*.json"):
+        machine = json.loads(record.read_text(encoding="utf-8"))["machine"]
+        assert record.name.startswith(f"{machine['date'][:10]}-{machine['commit'][:7]}"), record.name
+        assert not machine["uncommitted_changes"] and not machine["quick"], record.name
+        assert machine["processor"] and machine["cores"] and machine["packages"], record.name
