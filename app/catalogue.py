@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from app.openapi import problem
 from app.schemas import DatasetAnswer, DatasetPage, Hyperparameter, ModelAnswer, ModelPage
 from app.tuning.datasets import DATASETS
-from app.tuning.models import MODELS, Cnn, hyperparameters
+from app.tuning.models import MODELS, Model, hyperparameters
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problem(413, 500))
 
@@ -22,7 +22,7 @@ def list_models() -> ModelPage:
     return ModelPage(items=[_answer(model) for model in MODELS.values()], next_page_token=None)
 
 
-def _answer(model: type[Cnn]) -> ModelAnswer:
+def _answer(model: type[Model]) -> ModelAnswer:
     described = [
         Hyperparameter(
             name=one["name"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.tuning.models import MODELS
+from app.tuning.models import Cnn
 from benchmarks import article
 from worker import training  # sets TensorFlow to one thread, so it comes before Keras does anything
 
@@ -17,7 +17,7 @@ Params = dict[str, Any]
 
 def hyperparameters(**chosen: Any) -> Params:
     """The article's network with these hyperparameters."""
-    return MODELS["cnn"].model_validate({"batch_size": article.BATCH, "epochs": 1, **chosen}).model_dump()
+    return Cnn.model_validate({"batch_size": article.BATCH, "epochs": 1, **chosen}).model_dump()
 
 
 class Bytes:
@@ -48,7 +48,7 @@ def multiply_adds(params: Params) -> int:
     layer's input is the image, whose gradient nobody needs. Only matrix products and convolutions are counted, not the
     optimizer, activations, pooling or dropout.
     """
-    network = MODELS["cnn"].model_validate(params)
+    network = Cnn.model_validate(params)
     forward = network.multiply_adds((28, 28, 1), article.CLASSES)
     side = 28 - network.kernel_size + 1
     return int(3 * forward - side * side * network.kernel_size**2 * network.filters)

@@ -17,7 +17,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from app.tuning.datasets import DATASETS
 from app.tuning.defaults import hyperparameters
-from app.tuning.models import MODELS, Cnn
+from app.tuning.models import Cnn
 from app.tuning.search import MOST_POINTS, SpecRefused, candidates, count
 from app.tuning.spec import JobSpec, LogUniform, RandInt, ScaledUniform, Uniform
 
@@ -440,7 +440,7 @@ def test_every_legal_search_yields_as_many_candidates_as_were_counted_and_all_ca
     assert len(found) == count(spec)
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     for candidate in found:
-        complete = MODELS["cnn"].model_validate(hyperparameters(spec, candidate.params))
+        complete = Cnn.model_validate(hyperparameters(spec, candidate.params))
         assert complete.layers(DATASETS["digits"].shape)
         assert math.isfinite(candidate.multiply_adds) and candidate.multiply_adds > 0
         assert json.loads(json.dumps(candidate.params)) == candidate.params

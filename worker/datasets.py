@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ from app.tuning.datasets import DATASETS
 from app.tuning.settings import settings
 
 Bytes = NDArray[np.uint8]
+FourArrays = tuple[Bytes, Bytes, Bytes, Bytes]
+Alive = Callable[[], None]
 MNIST_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -49,7 +50,7 @@ class Arrays(NamedTuple):
     sha256: str  # of the four arrays' bytes, in this order
 
 
-def load(name: str, alive: Callable[[], None]) -> Arrays:
+def load(name: str, alive: Alive) -> Arrays:
     """The data set, from memory if it is the one that was asked for last.
 
     `alive` is called every second while it is downloaded, and may raise to stop that.
@@ -57,26 +58,41 @@ def load(name: str, alive: Callable[[], None]) -> Arrays:
     Raises:
         DatasetUnavailable: it is neither here nor to be had, or it is not what it should be.
     """
-    if name == "mnist":
-        _provide_mnist(alive)
-    return _load(name)
+    if name not in _kept:
+        arrays = LOADERS[name](alive)
+        _kept.clear()
+        _kept[name] = Arrays(*arrays, _sha256(*arrays))
+    return _kept[name]
 
 
-@lru_cache(maxsize=1)
-def _load(name: str) -> Arrays:
-    if name == "digits":
-        from sklearn.datasets import load_digits  # here, because a worker's main process has no use for it
-
-        images, labels = load_digits(return_X_y=True)
-        images, labels = images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
-        size = DATASETS[name].train_samples
-        arrays = images[:size], labels[:size], images[size:], labels[size:]
-        return Arrays(*arrays, _sha256(*arrays))
-    found = _mnist(_mnist_file())
-    return Arrays(found[0], found[1], found[2], found[3], _sha256(*found))
+_kept: dict[str, Arrays] = {}
 
 
-def _mnist(file: Path) -> list[Bytes]:
+def forget() -> None:
+    """Let the data set that is kept in memory go."""
+    _kept.clear()
+
+
+def _load_digits(alive: Alive) -> FourArrays:
+    from sklearn.datasets import load_digits  # here, because a worker's main process has no use for it
+
+    images, labels = load_digits(return_X_y=True)
+    images, labels = images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
+    size = DATASETS["digits"].train_samples
+    return images[:size], labels[:size], images[size:], labels[size:]
+
+
+def _load_mnist(alive: Alive) -> FourArrays:
+    _provide_mnist(alive)
+    x_train, y_train, x_test, y_test = _read_mnist(_mnist_file())
+    return x_train, y_train, x_test, y_test
+
+
+# Name of each data set to what loads it: called with `alive`, it returns x_train, y_train, x_test and y_test.
+LOADERS: dict[str, Callable[[Alive], FourArrays]] = {"mnist": _load_mnist, "digits": _load_digits}
+
+
+def _read_mnist(file: Path) -> list[Bytes]:
     """The archive's four arrays; an archive with others in it is refused."""
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -102,7 +118,7 @@ def _mnist_file() -> Path:
     return settings().data_dir.expanduser().absolute() / "mnist.npz"
 
 
-def _provide_mnist(alive: Callable[[], None]) -> None:
+def _provide_mnist(alive: Alive) -> None:
     file = _mnist_file()
     if not file.exists():
         try:
@@ -115,7 +131,7 @@ def _provide_mnist(alive: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _only_one(lock: Path, alive: Callable[[], None]) -> Iterator[None]:
+def _only_one(lock: Path, alive: Alive) -> Iterator[None]:
     """Wait until no other process downloads."""
     with lock.open("w") as handle:
         while True:
@@ -128,7 +144,7 @@ def _only_one(lock: Path, alive: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _download(file: Path, alive: Callable[[], None]) -> None:
+def _download(file: Path, alive: Alive) -> None:
     """Let Keras download it into a folder beside its place, and move it there once it is whole."""
     with tempfile.TemporaryDirectory(dir=file.parent, prefix="mnist-") as folder:
         said = Path(folder) / "said"
@@ -144,7 +160,7 @@ def _keras(home: Path, said: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-c", DOWNLOAD], stdout=output, stderr=output, env=environment)
 
 
-def _ended(download: "subprocess.Popen[bytes]", alive: Callable[[], None]) -> str | None:
+def _ended(download: "subprocess.Popen[bytes]", alive: Alive) -> str | None:
     """Wait for the download, within bounds; what is wrong with it, if anything is."""
     with download:
         try:

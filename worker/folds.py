@@ -23,7 +23,7 @@ def train(claim: Claim, keeper: Keeper) -> Result:
     """Train the fit and score it: on its fold, or, for the refit, once on the test set."""
     arrays = load(claim.spec.dataset.name, keeper.report)
     split = _split(claim, arrays)
-    scores = training.train(
+    scores = TRAINERS[claim.spec.model](
         claim.hyperparameters,
         split,
         seed(claim.spec, claim.fold),
@@ -37,6 +37,10 @@ def train(claim: Claim, keeper: Keeper) -> Result:
         score_seconds=scores.score_seconds,
         environment={"tunewell": __version__, **training.environment(), "dataset_sha256": arrays.sha256},
     )
+
+
+# Name of each model to what trains it.
+TRAINERS: dict[str, training.Train] = {"cnn": training.train}
 
 
 def seed(spec: JobSpec, fold: int | None) -> int:

@@ -54,6 +54,7 @@ class Scores(NamedTuple):
 
 Report = Callable[[float], None]
 OnEpoch = Callable[[Epoch], None]
+Train = Callable[[Mapping[str, int | float | str], Split, int, Report, OnEpoch], Scores]
 _Call = Callable[[Any, Any, steps.Totals], steps.Totals]
 
 

@@ -1,4 +1,7 @@
-"""What is known of each data set before a byte of it is loaded."""
+"""What is known of each data set before a byte of it is loaded.
+
+A data set is one entry of `DATASETS` here and one of `worker.datasets.LOADERS`.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -1,5 +1,9 @@
-"""What can be trained: each model's hyperparameters with their bounds, and what a model costs to train."""
+"""What can be trained: each model's hyperparameters with their bounds, and what a model costs to train.
 
+A model is one entry of `MODELS` here and one of `worker.folds.TRAINERS`.
+"""
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,11 +14,25 @@ Value = int | float | str
 Shape = tuple[int, int, int]
 
 
-class Cnn(BaseModel):
-    """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
+class Model(BaseModel, ABC):
+    """A model's hyperparameters: one field each, with bounds, default and meaning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-    name: ClassVar[str] = "cnn"
+    name: ClassVar[str]
+
+    @abstractmethod
+    def training_cost(self, shape: Shape, classes: int) -> int:
+        """Multiply-adds of all forward passes of one training sample.
+
+        Raises:
+            ValueError: the model cannot be built for images of this shape.
+        """
+
+
+class Cnn(Model):
+    """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
+
+    name = "cnn"
 
     learning_rate: float = Field(0.001, gt=0, le=10, description="the optimizer's step size")
     dropout_rate: float = Field(
@@ -80,11 +98,14 @@ class Cnn(BaseModel):
         height, width, filters = maps[-1]
         return convolutions + self.num_neurons * (height * width * filters + classes)
 
+    def training_cost(self, shape: Shape, classes: int) -> int:
+        return self.multiply_adds(shape, classes) * self.epochs
 
-MODELS: dict[str, type[Cnn]] = {Cnn.name: Cnn}
+
+MODELS: dict[str, type[Model]] = {Cnn.name: Cnn}
 
 
-def check_value(model: type[Cnn], name: str, value: Any) -> None:
+def check_value(model: type[Model], name: str, value: Any) -> None:
     """Check one hyperparameter's value against its type and bounds.
 
     Raises:
@@ -93,15 +114,15 @@ def check_value(model: type[Cnn], name: str, value: Any) -> None:
     _adapters(model)[name].validate_python(value, strict=True)
 
 
-def hyperparameters(model: type[Cnn]) -> list[dict[str, Any]]:
+def hyperparameters(model: type[Model]) -> list[dict[str, Any]]:
     """The model's hyperparameters as its JSON schema states them, for the catalogue."""
     return [{"name": name, **described} for name, described in model.model_json_schema()["properties"].items()]
 
 
-_known_adapters: dict[type[Cnn], dict[str, TypeAdapter[Any]]] = {}
+_known_adapters: dict[type[Model], dict[str, TypeAdapter[Any]]] = {}
 
 
-def _adapters(model: type[Cnn]) -> dict[str, TypeAdapter[Any]]:
+def _adapters(model: type[Model]) -> dict[str, TypeAdapter[Any]]:
     if model not in _known_adapters:
         _known_adapters[model] = {
             name: TypeAdapter(field.rebuild_annotation(), config=ConfigDict(allow_inf_nan=False))

@@ -13,7 +13,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from app.tuning.datasets import DATASETS, Dataset
 from app.tuning.defaults import train_samples
-from app.tuning.models import MODELS, Candidate, Cnn, check_value
+from app.tuning.models import MODELS, Candidate, Model, check_value
 from app.tuning.spec import CrossValidation, Distribution, GridSearch, JobSpec
 
 MOST_TRIALS = 10_000
@@ -45,7 +45,7 @@ def candidates(spec: JobSpec) -> list[Candidate]:
     for number, params in enumerate(drawn):
         try:
             candidate = model.model_validate({**spec.fixed, **params})
-            cost = candidate.multiply_adds(dataset.shape, dataset.classes) * candidate.epochs
+            cost = candidate.training_cost(dataset.shape, dataset.classes)
             found.append(Candidate(params, float(cost * train_samples(spec))))
         except ValueError as error:
             refusals.append((("search",), f"candidate {number}: {_reason(error)}"))
@@ -154,7 +154,7 @@ def _space_refusals(spec: JobSpec) -> Iterator[Refusal]:
                 yield from _distribution_refusals(model, (*where, name), name, space)
 
 
-def _value_refusals(model: type[Cnn], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Refusal]:
+def _value_refusals(model: type[Model], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Refusal]:
     if name not in model.model_fields:
         yield where, f"{model.name} has no such hyperparameter; it has {', '.join(sorted(model.model_fields))}"
         return
@@ -165,7 +165,7 @@ def _value_refusals(model: type[Cnn], where: tuple[str | int, ...], name: str, v
 
 
 def _distribution_refusals(
-    model: type[Cnn], where: tuple[str | int, ...], name: str, space: Distribution
+    model: type[Model], where: tuple[str | int, ...], name: str, space: Distribution
 ) -> Iterator[Refusal]:
     low, high = space.support
     whole = space.distribution == "randint"

@@ -1,12 +1,25 @@
 """The posted job: one pydantic model that is the request's body, the stored column and the domain's object."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.random import RandomState
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SkipValidation, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SkipValidation,
+    Tag,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from app.tuning.models import Value
+from app.tuning.datasets import DATASETS
+from app.tuning.models import MODELS, Value
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64, description="Letters, digits, `-` and `_` within.")]
@@ -18,10 +31,33 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class NameIn:
+    """Marks a string that is one of a registry's names, whatever has been registered by then."""
+
+    def __init__(self, registry: Mapping[str, Any]) -> None:
+        self._registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._check, serialization=core_schema.to_string_ser_schema()
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = list(self._registry)
+        return {"type": "string", **({"enum": names} if len(names) > 1 else {"const": names[0]})}
+
+    def _check(self, name: Any) -> str:
+        if isinstance(name, str) and name in self._registry:
+            return name
+        *names, last = (repr(known) for known in self._registry)
+        expected = f"{', '.join(names)} or {last}" if names else last
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
 class DatasetSpec(Strict):
     """Which data set, and how much of it: the first so many samples, null for all."""
 
-    name: Literal["mnist", "digits"] = "mnist"
+    name: Annotated[str, NameIn(DATASETS)] = "mnist"
     train_samples: int | None = Field(None, ge=1, le=60_000)
     test_samples: int | None = Field(None, ge=1, le=10_000)
 
@@ -209,7 +245,7 @@ class JobSpec(Strict):
 
     name: Name | None = None
     dataset: DatasetSpec = DatasetSpec()
-    model: Literal["cnn"] = "cnn"
+    model: Annotated[str, NameIn(MODELS)] = "cnn"
     search: Annotated[GridSearch | RandomSearch, Field(discriminator="strategy")]
     fixed: dict[str, Annotated[Value, SkipValidation]] = Field(
         {}, description="Hyperparameters that are not searched; what neither names takes the model's default."
