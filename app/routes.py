@@ -22,7 +22,6 @@ from app.pages import Digits, JobsQuery, Number, TrialsQuery, token
 from app.problems import Conflict, NotFound, refused
 from app.schemas import (
     Best,
-    Environment,
     FitAnswer,
     JobAnswer,
     JobPage,
@@ -40,7 +39,8 @@ from app.tuning.defaults import test_samples
 from app.tuning.house import House
 from app.tuning.search import candidates, count
 from app.tuning.spec import JobSpec
-from app.tuning.tables import ACTIVE_JOB, ENDED_JOB, IdempotencyKey, Job, JobState, State
+from app.tuning.stored import readable
+from app.tuning.tables import ENDED_JOB, Fit, IdempotencyKey, Job, JobState, State
 
 POLL_SECONDS = 1  # between two polls of a job that has not ended
 FIRST_TAG = '"1"'  # of every new job, so that a replayed answer has it too
@@ -166,12 +166,12 @@ def cancel_job(job_id: UUID, database: Database) -> Response:
     """Cancel a job: what is queued at once, what is running within two seconds."""
     with writing(database) as session:
         job = _locked(session, job_id)
-        if job.state in ACTIVE_JOB:
+        if job.state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise Conflict(f"The job has {job.state}: only a job that has not ended can be cancelled.")
+        if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
             store.cancel(session, job)
             session.flush()
             session.refresh(job)
-        elif job.state not in (JobState.CANCELLING, JobState.CANCELLED):
-            raise Conflict(f"The job has {job.state}: only a job that has not ended can be cancelled.")
         winner = rows.winners(session, [job]).get(job.id)
     return _json(JobAnswer.of(job, winner).model_dump_json(), 202, {"ETag": etag(job), **polling(job)})
 
@@ -200,9 +200,9 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
             std_accuracy=trial.validation_accuracy_std or 0.0,
             fold_accuracies=[fit.accuracy for fit in fits if fit.fold is not None and fit.accuracy is not None],
         ),
-        test=_test(job, refit.accuracy, refit.loss) if refit and refit.accuracy is not None else None,
+        test=_test(job, refit) if refit else None,
         refit_seconds=refit.fit_seconds if refit else None,
-        environment=Environment(**job.environment) if job.environment else None,
+        environment=job.environment,
     )
 
 
@@ -256,7 +256,7 @@ def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database
     """All finished trials as scikit-learn's `cv_results_`, key for key; `format=csv` gives a line a trial."""
     with reading(database) as session:
         job = _job(session, job_id)
-        results = rows.cv_results(session, job_id, JobSpec.model_validate(job.spec).folds)
+        results = rows.cv_results(session, job_id)
     if query.format == "json":
         return JSONResponse(results, headers=polling(job))
     disposition = f'attachment; filename="{job_id}.csv"'
@@ -313,10 +313,13 @@ def _locked(session: Session, job_id: UUID) -> Job:
     return job
 
 
-def _test(job: Job, accuracy: float, loss: float | None) -> Test:
-    samples = test_samples(JobSpec.model_validate(job.spec))
-    interval = rows.wilson_interval(round(accuracy * samples), samples)
-    return Test(accuracy=accuracy, loss=loss, samples=samples, accuracy_ci95=interval)
+def _test(job: Job, refit: Fit) -> Test | None:
+    spec = readable(job.spec)
+    if refit.accuracy is None or spec is None:
+        return None
+    samples = test_samples(spec)
+    interval = rows.wilson_interval(round(refit.accuracy * samples), samples)
+    return Test(accuracy=refit.accuracy, loss=refit.loss, samples=samples, accuracy_ci95=interval)
 
 
 def _csv(results: Mapping[str, list[Any]]) -> str:

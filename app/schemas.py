@@ -1,17 +1,39 @@
 """The answers: what a job, its trials and its best look like to clients."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from app.tuning.models import Value
 from app.tuning.spec import JobSpec
+from app.tuning.stored import UnreadableSpec, read_spec
 from app.tuning.tables import EpochRow, Fit, Job, JobState, State, Trial
 
 Accuracy = float
-Params = dict[str, Value]
+T = TypeVar("T")
+
+
+def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return known(value)
+    except ValidationError:
+        return value
+
+
+# What comes from a row: where another version has written something else, that is shown as it is.
+Stored = Annotated[T, WrapValidator(_as_stored), SerializeAsAny()]
+Params = Stored[dict[str, Value]]
 
 
 class Answer(BaseModel):
@@ -22,6 +44,11 @@ class Answer(BaseModel):
 
 class Error(Answer):
     """Why a job, a trial or a fit failed; 4 KiB at most."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill(cls, stored: Any) -> Any:
+        return {"traceback": None, **stored} if isinstance(stored, dict) else stored
 
     type: str
     message: str
@@ -57,16 +84,16 @@ class JobAnswer(Answer):
     model_config = ConfigDict(title="Job")
 
     id: UUID
-    name: str | None
-    state: JobState
-    spec: JobSpec = Field(description="The posted job with every default filled in.")
+    name: Stored[str | None]
+    state: Stored[JobState]
+    spec: Stored[JobSpec] = Field(description="The posted job with every default filled in.")
     trials: Counts
     fits: Counts
     progress: float = Field(description="The share of the fits that have ended, 0 to 1.")
     eta_seconds: float | None = Field(description="Time left, from the multiply-adds left; null while unknown.")
     best: BestSoFar | None
-    error: Error | None
-    labels: dict[str, str]
+    error: Stored[Error | None]
+    labels: Stored[dict[str, str]]
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -74,14 +101,15 @@ class JobAnswer(Answer):
     @classmethod
     def of(cls, job: Job, winner: Params | None) -> "JobAnswer":
         """A job's answer, from its row and its best trial's hyperparameters."""
-        spec = JobSpec.model_validate(job.spec)
+        stored = job.spec if isinstance(job.spec, dict) else {}
+        spec, error = _read(job)
         best = None
         if winner is not None and job.best_trial is not None and job.best_accuracy is not None:
             best = BestSoFar(trial=job.best_trial, params=winner, validation_accuracy=job.best_accuracy)
         ended = job.fits_succeeded + job.fits_failed + job.fits_cancelled
         return cls(
             id=job.id,
-            name=spec.name,
+            name=stored.get("name"),
             state=job.state,
             spec=spec,
             trials=Counts.of(job, "trials"),
@@ -89,12 +117,20 @@ class JobAnswer(Answer):
             progress=ended / job.fits_total,
             eta_seconds=_eta(job),
             best=best,
-            error=Error(**job.error) if job.error else None,
-            labels=spec.labels,
+            error=error,
+            labels=stored.get("labels", {}),
             created_at=job.created_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
         )
+
+
+def _read(job: Job) -> tuple[Any, Any]:
+    """The spec and the error that a job shows."""
+    try:
+        return read_spec(job.spec), job.error
+    except UnreadableSpec as error:
+        return job.spec, job.error or {"type": "UnreadableSpec", "message": str(error)}
 
 
 def _eta(job: Job) -> float | None:
@@ -143,7 +179,7 @@ class Best(Answer):
     validation: Validation
     test: Test | None
     refit_seconds: float | None
-    environment: Environment | None
+    environment: Stored[Environment | None]
 
 
 class TrialAnswer(Answer):
@@ -152,13 +188,13 @@ class TrialAnswer(Answer):
     model_config = ConfigDict(title="Trial")
 
     number: int
-    state: State
+    state: Stored[State]
     params: Params
     validation_accuracy: Accuracy | None
     validation_accuracy_std: float | None
     rank: int | None = Field(description="1 is best, ties share the lowest; null until the trial has succeeded.")
     fit_seconds: float | None
-    error: Error | None
+    error: Stored[Error | None]
 
     @classmethod
     def of(cls, trial: Trial, ranks: dict[float, int]) -> "TrialAnswer":
@@ -189,7 +225,7 @@ class FitAnswer(Answer):
     model_config = ConfigDict(title="Fit")
 
     fold: int | None
-    state: State
+    state: Stored[State]
     attempt: int
     accuracy: Accuracy | None
     loss: float | None
@@ -198,7 +234,7 @@ class FitAnswer(Answer):
     worker: str | None
     started_at: datetime | None
     ended_at: datetime | None
-    error: Error | None
+    error: Stored[Error | None]
 
     @classmethod
     def of(cls, fit: Fit, epochs: list[EpochRow]) -> "FitAnswer":

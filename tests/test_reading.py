@@ -119,7 +119,7 @@ def assert_equal_results(engine: Engine, search: dict[str, Any], folds: int) -> 
     assert params == expected["params"]
     ledger.finish_search(job_id, lambda trial, fold: oracle(params[trial], fold))
     with transaction(engine) as session:
-        results = reading.cv_results(session, job_id, folds)
+        results = reading.cv_results(session, job_id)
     assert list(results) == list(expected), "the same keys in the same order"
     for key in expected:
         if not key.endswith("_time"):
@@ -134,7 +134,7 @@ def test_a_single_split_is_one_column(engine: Engine) -> None:
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda trial, _: None if trial == 2 else 0.5)
     with transaction(engine) as session:
-        results = reading.cv_results(session, job_id, 1)
+        results = reading.cv_results(session, job_id)
     assert results["split0_test_score"] == results["mean_test_score"] == [0.5, 0.5, None, *[0.5] * 5]
     assert results["std_test_score"] == [0.0, 0.0, None, *[0.0] * 5]
     assert results["rank_test_score"] == [1, 1, 8, 1, 1, 1, 1, 1]
@@ -146,11 +146,11 @@ def test_results_hold_the_trials_that_have_ended_and_no_others(engine: Engine) -
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"cv": 2}))
     with transaction(engine) as session:
-        assert {len(column) for column in reading.cv_results(session, job_id, 2).values()} == {0}
+        assert {len(column) for column in reading.cv_results(session, job_id).values()} == {0}
     for _ in range(3):
         ledger.finish(ledger.claim(job_id), 0.5)
     with transaction(engine) as session:
-        results = reading.cv_results(session, job_id, 2)
+        results = reading.cv_results(session, job_id)
     [ended] = [trial for trial in ledger.trials(job_id) if trial.state == State.SUCCEEDED]
     assert results["params"] == [ended.params]
 
@@ -160,7 +160,7 @@ def test_where_every_trial_failed_all_share_the_first_rank(sqlite_engine: Engine
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda *_: None)
     with transaction(sqlite_engine) as session:
-        assert reading.cv_results(session, job_id, 1)["rank_test_score"] == [1] * 8
+        assert reading.cv_results(session, job_id)["rank_test_score"] == [1] * 8
 
 
 ACCURACIES = [0.5, 0.9, None, 0.5, 0.7, None, 0.9, 0.1, 0.5, 0.30000000000000004, 0.3, None]

@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from app.tuning import claims
 from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
 from app.tuning.database import AWAY, reading, writing
+from app.tuning.stored import UnreadableSpec
 from app.tuning.tables import JobState, Outcome
 from worker.datasets import DatasetUnavailable
 
@@ -205,7 +206,7 @@ class Claimant:
             with reading(self.engine) as session:
                 jobs = claims.claimable(session)
             for job_id, _ in jobs:
-                with writing(self.engine) as session:
+                with suppress(UnreadableSpec), writing(self.engine) as session:
                     if claim := claims.claim(session, job_id, self.worker, self.message_id):
                         return claim
         except AWAY:

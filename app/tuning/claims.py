@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +16,11 @@ from app.tuning.endings import advance, count_cost, end_trial, fail_job, is_best
 from app.tuning.models import Value
 from app.tuning.spec import JobSpec
 from app.tuning.store import change, lock, move, touch
+from app.tuning.stored import UnreadableSpec, readable
 from app.tuning.tables import ACTIVE_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
 
 LEASE_SECONDS = 15.0
+MOST_CLAIMABLE = 64  # jobs that are looked at in one go
 MOST_LOST_ATTEMPTS = 3
 Error = dict[str, Any]  # type, message and traceback
 
@@ -82,13 +85,21 @@ TAKE = (
 
 
 def claimable(session: Session) -> list[tuple[UUID, int]]:
-    """Jobs with fits to claim and how many, in the order of their turns."""
-    rows = session.execute(select(Job.id, Job.fits_queued, ROOM).where(*CLAIMABLE).order_by(*TURN))
-    return [(job_id, queued if room is None else min(room, queued)) for job_id, queued, room in rows]
+    """Jobs with fits to claim and how many, in the order of their turns: the first so many that can be read."""
+    jobs = select(Job.id, Job.fits_queued, ROOM, Job.spec).where(*CLAIMABLE).order_by(*TURN)
+    rows = session.execute(jobs, execution_options={"yield_per": MOST_CLAIMABLE})
+    mine = (
+        (job_id, min(queued, queued if room is None else room)) for job_id, queued, room, spec in rows if readable(spec)
+    )
+    return list(islice(mine, MOST_CLAIMABLE))
 
 
 def claim(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim | None:
-    """Take the job's next fit, with a lease; None if it has none for now."""
+    """Take the job's next fit, with a lease; None if it has none for now, or if this version cannot run the job.
+
+    Raises:
+        UnreadableSpec: the job can be read and this fit cannot.
+    """
     job = lock(session, job_id)
     return _take(session, job, worker, message_id) if job else None
 
@@ -110,24 +121,32 @@ def claim_again(session: Session, job_id: UUID, worker: str, message_id: str) ->
 def _take(session: Session, job: Job, worker: str, message_id: str) -> Claim | None:
     if job.state not in ACTIVE_JOB or job.fits_running >= (job.max_parallel_fits or job.fits_total):
         return None
-    fit = session.scalar(TAKE, {"job": job.id, "by": worker})
-    return _begin(session, job, fit, message_id) if fit else None
+    spec = readable(job.spec)
+    fit = session.scalar(TAKE, {"job": job.id, "by": worker}) if spec else None
+    return _begin(session, job, spec, fit, message_id) if spec and fit else None
 
 
-def _begin(session: Session, job: Job, fit: Fit, message_id: str) -> Claim:
+def _begin(session: Session, job: Job, spec: JobSpec, fit: Fit, message_id: str) -> Claim:
     assert fit.trial_number is not None and fit.worker and fit.started_at
     session.add(
         Attempt(fit_id=fit.id, attempt=fit.attempt, worker=fit.worker, message_id=message_id, started_at=fit.started_at)
     )
     trial = session.get_one(Trial, (job.id, fit.trial_number))
+    _check(spec, trial)
     if trial.state == State.QUEUED:
         move_trial(job, trial, State.RUNNING)
     move(job, "fits", State.QUEUED, State.RUNNING)
     job.state, job.last_claim_at, job.parallel_fits = JobState.RUNNING, fit.started_at, job.fits_running
     job.started_at = job.started_at or fit.started_at
     touch(job)
-    spec = JobSpec.model_validate(job.spec)
     return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params)
+
+
+def _check(spec: JobSpec, trial: Trial) -> None:
+    try:
+        hyperparameters(spec, trial.params)
+    except (TypeError, ValueError):
+        raise UnreadableSpec([f"/trials/{trial.number}/params"]) from None
 
 
 def standing(session: Session, mine: Hold) -> JobState | None:
@@ -194,7 +213,7 @@ def lose(session: Session, hold: Hold, outcome: Outcome, error: Error) -> bool:
     job, fit = lock(session, hold.job_id), session.get(Fit, hold.fit_id)
     if not job or not fit:
         return False
-    if fit.lost_attempts + 1 < MOST_LOST_ATTEMPTS or job.state == JobState.CANCELLING:
+    if fit.lost_attempts + 1 < MOST_LOST_ATTEMPTS or job.state == JobState.CANCELLING or not readable(job.spec):
         return _put_back(session, hold, outcome, error)
     last = f"given up after {MOST_LOST_ATTEMPTS} attempts that were lost, the last one so: {error['message']}"
     return _end(session, hold, State.FAILED, outcome, {"error": error | {"message": last}})

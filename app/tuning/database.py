@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
+from app.tuning.stored import load
 from app.tuning.tables import Utc
 
 # What SQLAlchemy raises while a database cannot be reached, has no space, or keeps everybody waiting.
@@ -46,6 +47,7 @@ def connect(address: str | URL) -> Engine:
         return _sqlite(url)
     return create_engine(
         url,
+        json_deserializer=load,
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=30,
@@ -80,7 +82,8 @@ def _sqlite(url: URL) -> Engine:
     file = url.database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"isolation_level": None, "timeout": 60, "check_same_thread": False})
+    waiting = {"isolation_level": None, "timeout": 60, "check_same_thread": False}
+    engine = create_engine(url, json_deserializer=load, connect_args=waiting)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

@@ -6,14 +6,15 @@ import numpy as np
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.tuning.spec import JobSpec
 from app.tuning.store import cancel_fits, change, move, train_share
+from app.tuning.stored import readable
 from app.tuning.tables import Fit, Job, JobState, State, Trial
 
 
 def count_cost(job: Job, fit: Fit, trial: Trial) -> None:
     """Keep the sums that the time left is estimated from."""
-    cost = trial.cost * (1 if fit.fold is None else train_share(JobSpec.model_validate(job.spec)))
+    spec = readable(job.spec) if fit.fold is not None else None
+    cost = trial.cost * (train_share(spec) if spec else 1)
     job.cost_left = max(0.0, job.cost_left - cost)
     if fit.state == State.SUCCEEDED:
         job.cost_done += cost
@@ -57,7 +58,8 @@ def is_best(job: Job, trial: Trial) -> bool:
 
 def advance(session: Session, job: Job, fit: Fit) -> None:
     """Move the job on: to its refit when the search is over, to its end when nothing is left."""
-    most_failed = JobSpec.model_validate(job.spec).limits.max_failed_trials
+    spec = readable(job.spec)
+    most_failed = spec.limits.max_failed_trials if spec else None
     if job.state == JobState.CANCELLING:
         job.state = job.state if job.fits_running else JobState.CANCELLED
     elif fit.fold is None:

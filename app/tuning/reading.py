@@ -110,16 +110,16 @@ def histories(session: Session, fits: Sequence[Fit]) -> dict[int, list[EpochRow]
     return epochs
 
 
-def cv_results(session: Session, job_id: UUID, folds: int) -> dict[str, list[Any]]:
+def cv_results(session: Session, job_id: UUID) -> dict[str, list[Any]]:
     """The finished trials as scikit-learn's `cv_results_`, key for key; what is masked or NaN there is None."""
     ended = (Trial.job_id == job_id, Trial.state.in_((State.SUCCEEDED, State.FAILED)))
     rows = session.scalars(select(Trial).where(*ended).order_by(Trial.number)).all()
     columns = (Fit.accuracy, Fit.fit_seconds, Fit.score_seconds)
     place = {row.number: index for index, row in enumerate(rows)}
-    table = np.full((3, len(rows), folds), np.nan)
-    for number, fold, *cells in session.execute(
-        select(Fit.trial_number, Fit.fold, *columns).where(Fit.job_id == job_id, Fit.fold.is_not(None))
-    ):
+    mine = select(Fit.trial_number, Fit.fold, *columns).where(Fit.job_id == job_id, Fit.fold.is_not(None))
+    fits = session.execute(mine).all()
+    table = np.full((3, len(rows), 1 + max((fit.fold for fit in fits), default=-1)), np.nan)
+    for number, fold, *cells in fits:
         if number in place:
             table[:, place[number], fold] = [np.nan if cell is None else cell for cell in cells]
     return _named(rows, table)
@@ -136,8 +136,9 @@ def _named(rows: Sequence[Trial], table: np.ndarray[Any, np.dtype[np.float64]]) 
     results: dict[str, list[Any]] = {}
     for name, seconds in (("fit_time", fit_seconds), ("score_time", score_seconds)):
         results |= {f"mean_{name}": _plain(np.mean(seconds, axis=1)), f"std_{name}": _plain(np.std(seconds, axis=1))}
-    for name in dict.fromkeys(name for row in rows for name in row.params):
-        results[f"param_{name}"] = [row.params.get(name) for row in rows]
+    params = [row.params if isinstance(row.params, dict) else {} for row in rows]
+    for name in dict.fromkeys(name for one in params for name in one):
+        results[f"param_{name}"] = [one.get(name) for one in params]
     results["params"] = [row.params for row in rows]
     results |= {f"split{fold}_test_score": _plain(scores[:, fold]) for fold in range(scores.shape[1])}
     results["mean_test_score"] = [row.validation_accuracy for row in rows]
