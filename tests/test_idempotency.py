@@ -84,7 +84,6 @@ def test_a_key_with_odd_characters_is_refused(client: TestClient, key: str) -> N
     assert jobs(client) == []
 
 
-@pytest.mark.parametrize("key", ["!", "~", '"quoted"', "'; DROP TABLE jobs; --", "a" * 255, "%00", "\\"])
+@pytest.mark.parametrize("key", ["!", "~", '"quoted"', "';DROP/**/TABLE/**/jobs;--", "a" * 255, "%00", "\\"])
 def test_a_key_may_be_any_visible_ascii(client: TestClient, key: str) -> None:
-    key = key.replace(" ", "")
     assert post(client, SPEC, key).content == post(client, SPEC, key).content

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 import tracemalloc
 from typing import Any
 
@@ -151,11 +150,9 @@ def test_points_of_lists_are_those_of_scikit_learns_sampler(
     assert drawn == list(ParameterSampler(lists, n_iter, random_state=random_state))
 
 
-def test_thousands_of_objects_of_lists_are_drawn_from_in_seconds() -> None:
-    # scikit-learn's sampler looks through all of them for each draw: four minutes here.
-    started = time.process_time()
+def test_thousands_of_objects_of_lists_are_drawn_from() -> None:
+    # scikit-learn's sampler looks through all of them for each draw: twice as long as any test may take.
     assert len(candidates(draws([{"l1": [0]}] * 5_000, 5_000))) == 5_000
-    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("lists", [{"num_neurons": [8, 16], "filters": [4, 8]}, [{"filters": [4]}, {"filters": [8]}]])
