@@ -11,7 +11,8 @@ from typing import Any
 
 from app import report
 from app.client import Client, RequestRefused, ServiceUnreachable
-from app.local import MARK, PROJECT, CannotStart, environment, free_port, running
+from app.environment import MARK, of_children
+from app.local import PROJECT, CannotStart, free_port, running
 from app.progress import follow
 from app.supervisor import end_with_parent
 from app.tuning.settings import settings
@@ -86,7 +87,7 @@ def _service(port: int) -> Iterator[str]:
         return
     print(f"Starting Tunewell in {home}", flush=True)
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(_port(port))]
-    without_mark = {name: value for name, value in environment(here).items() if name != MARK}
+    without_mark = {name: value for name, value in of_children(here).items() if name != MARK}
     process = subprocess.Popen(
         command,
         cwd=PROJECT,

@@ -16,12 +16,11 @@ from typing import Any, TextIO
 import psutil
 
 from app.embedded import BrokerUnavailable, answers, broker_part, left_behind
+from app.environment import MARK, of_children
 from app.supervisor import Part, Supervisor
-from app.tuning import urls
 from app.tuning.settings import Settings, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-MARK = "TUNEWELL_UP"  # in the environment of every child, so that a later start knows what an earlier one left behind
 WORKER_GRACE = 20.0  # seconds; a worker gives its fit back within ten
 PATIENCE = 20.0  # seconds before it is said what the start waits for
 
@@ -47,7 +46,7 @@ def run(host: str, port: int, workers: int | None) -> int:
 
 def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
     home = here.home.absolute()
-    supervisor = Supervisor(environment(here), PROJECT)
+    supervisor = Supervisor(of_children(here), PROJECT)
     supervisor.listen()
     try:
         if not _start(supervisor, here, host, port, workers, url):
@@ -96,18 +95,6 @@ def _worker(number: int, logs: Path) -> Part:
     command = [*own, *celery, "--loglevel", "INFO"]
     options = ["--hostname", f"tunewell-{number}@%h", "--without-mingle", "--without-gossip"]
     return Part(name, command + options, logs / f"{name}.log", grace=WORKER_GRACE)
-
-
-def environment(here: Settings) -> dict[str, str]:
-    """What the children see: paths made absolute, because their working directory is another one."""
-    return {
-        **os.environ,
-        "TUNEWELL_HOME": str(here.home.absolute()),
-        "TUNEWELL_DATA_DIR": str(here.data_dir.expanduser().absolute()),
-        "TUNEWELL_DATABASE_URL": _absolute(here),
-        "PYTHONUNBUFFERED": "1",
-        MARK: str(here.home.absolute()),
-    }
 
 
 class _Readiness:
@@ -223,16 +210,6 @@ def _reachable(host: str) -> str:
     """The host as it stands in a URL for this machine."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"[{here}]" if ":" in here else here
-
-
-def _absolute(here: Settings) -> str:
-    """The database's URL with the path of a file made absolute; empty where it is the home's own."""
-    if not here.database_url:
-        return ""
-    url = here.database
-    if url.get_backend_name() == "sqlite":
-        url = urls.sqlite(Path(url.database or "").absolute())
-    return url.render_as_string(hide_password=False)
 
 
 def _processes() -> int:

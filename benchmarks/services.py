@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 
 from app.client import ENDED, Client, Document, ServiceUnreachable
-from app.local import MARK, PROJECT
+from app.environment import MARK
+from app.local import PROJECT
 from app.supervisor import Part, end_with_parent
 from app.tuning.settings import settings
 from tests import servers

@@ -14,6 +14,7 @@ import pytest
 
 from app import local
 from app.embedded import answers, broker_part
+from app.environment import MARK, of_children
 from app.supervisor import Part, Supervisor
 from app.tuning.settings import Settings
 
@@ -42,7 +43,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def supervisor(home: Path, told: list[str]) -> Iterator[Supervisor]:
-    supervisor = Supervisor({**os.environ, local.MARK: str(home)}, home, told.append)
+    supervisor = Supervisor({**os.environ, MARK: str(home)}, home, told.append)
     yield supervisor
     supervisor.signals += 1
     supervisor.stop()
@@ -57,12 +58,11 @@ def pid_of(part: Part) -> int:
     return part.process.pid
 
 
-def until(done: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if done():
-            return
+def until(done: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it never came to pass"
         time.sleep(0.02)
-    raise AssertionError("it never came to pass")
 
 
 def gone(pid: int) -> bool:
@@ -157,9 +157,9 @@ time.sleep(600)
 
 
 def test_what_an_earlier_start_left_behind_is_ended_and_nobody_else(home: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != local.MARK}
-    ours = subprocess.Popen(SLEEP, env={**environment, local.MARK: str(home)})
-    others = subprocess.Popen(SLEEP, env={**environment, local.MARK: str(home / "other")})
+    environment = {name: value for name, value in os.environ.items() if name != MARK}
+    ours = subprocess.Popen(SLEEP, env={**environment, MARK: str(home)})
+    others = subprocess.Popen(SLEEP, env={**environment, MARK: str(home / "other")})
     try:
         until(lambda: [process.pid for process in local.strays(home)] == [ours.pid])
         local.end(local.strays(home), grace=5.0)
@@ -208,7 +208,7 @@ def test_a_home_that_cannot_be_written_to_is_refused(
 def test_children_get_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = Settings(home=Path("here"), data_dir=Path("~/data"), database_url="sqlite:///some.db")
-    environment = local.environment(here)
+    environment = of_children(here)
     assert environment["TUNEWELL_HOME"] == str(tmp_path / "here")
     assert environment["TUNEWELL_DATA_DIR"] == str(Path("~/data").expanduser())
     assert environment["TUNEWELL_DATABASE_URL"] == f"sqlite:///{tmp_path / 'some.db'}"

@@ -201,6 +201,16 @@ def test_each_part_alone_ends_with_one_sentence_on_a_wrong_setting(command: tupl
     assert "secret" not in done.stdout + done.stderr
 
 
+def test_a_worker_s_processes_train_with_tensorflow_whatever_the_shell_is_set_to() -> None:
+    code = "import os, worker.tasks; print(os.environ['KERAS_BACKEND'], worker.tasks.app.conf.broker_write_url)"
+    line = [sys.executable, "-c", code]
+    shell = environment(
+        KERAS_BACKEND="jax", CELERY_BROKER_URL="redis://elsewhere/0", TUNEWELL_BROKER_URL="redis://here/0"
+    )
+    done = subprocess.run(line, cwd=PROJECT, env=shell, capture_output=True, text=True, check=True)
+    assert done.stdout == "tensorflow redis://here/0\n"
+
+
 def test_a_checkout_and_a_home_may_be_called_anything(tmp_path: Path) -> None:
     checkout = tmp_path / NASTY
     shutil.copytree(PROJECT / "app", checkout / "app", ignore=shutil.ignore_patterns("__pycache__"))

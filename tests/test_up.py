@@ -1,5 +1,6 @@
 """`tunewell up` as a user starts it: from some other folder, with broker and API."""
 
+import json
 import os
 import re
 import signal
@@ -7,28 +8,48 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from app import local
+from app.client import Client
 from tests.test_local import gone, until
+from tests.test_settings import NASTY
 
-URL = re.compile(r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(0 workers; Ctrl-C stops\)\n")
+URL = re.compile(r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(\d workers?; Ctrl-C stops\)\n")
+# What some shell may be set to, for programs that are not Tunewell.
+SHELL = {
+    "APP": "elsewhere",
+    "BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_CONFIG_MODULE": "elsewhere",
+    "CELERY_WORKER_POOL": "solo",
+    "DJANGO_SETTINGS_MODULE": "elsewhere",
+    "FORKED_BY_MULTIPROCESSING": "1",
+    "KERAS_BACKEND": "jax",
+    "PYTHONWARNINGS": "error",
+    "TF_USE_LEGACY_KERAS": "1",
+    "UVICORN_RELOAD": "1",
+    "UVICORN_ROOT_PATH": "/elsewhere",
+    "WEB_CONCURRENCY": "3",
+    **{f"TUNEWELL_{name}": "" for name in ("BROKER_URL", "DATABASE_URL", "DATA_DIR", "LOG_FORMAT")},
+}
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """It runs in a folder that holds packages named like Tunewell's own."""
+@contextmanager
+def started(folder: Path, workers: int, home: str = "here", **variables: str) -> Iterator["subprocess.Popen[str]"]:
+    """`tunewell up` in a folder that holds packages named like Tunewell's own."""
     for name in ("app", "worker"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWELL_")}
-    environment |= {"PYTHONPATH": str(local.PROJECT), "TUNEWELL_HOME": "here"}
-    command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--workers", "0"]
+    environment |= {"PYTHONPATH": str(local.PROJECT), "TUNEWELL_HOME": home} | variables
+    command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--workers", str(workers)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
             yield process
         finally:
@@ -36,17 +57,38 @@ def up(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
             process.communicate(timeout=60)
 
 
-def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    assert up.stdout is not None
-    found = URL.fullmatch(up.stdout.readline())
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    with started(tmp_path, workers=0) as process:
+        yield process
+
+
+def url_of(process: "subprocess.Popen[str]") -> str:
+    """Where it says that it is ready."""
+    assert process.stdout is not None
+    found = URL.fullmatch(process.stdout.readline())
     assert found is not None
+    return found[1]
+
+
+def test_a_job_succeeds_whatever_the_home_is_called_and_the_shell_is_set_to(tmp_path: Path) -> None:
+    with started(tmp_path, workers=1, home=NASTY, **SHELL) as process, Client(url_of(process)) as client:
+        spec = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}}
+        job = client.create(json.dumps(spec | {"fixed": {"epochs": 1}}).encode())
+        until(lambda: client.job(job["id"])["ended_at"] is not None, 90)
+        assert client.job(job["id"])["state"] == "succeeded"
+    assert {place.name for place in tmp_path.iterdir()} == {"app", "worker", NASTY}
+
+
+def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    url = url_of(up)
     started = psutil.Process(up.pid).children(recursive=True)
     api = next(process for process in started if "uvicorn" in process.cmdline())
     api.send_signal(signal.SIGKILL)
-    until(lambda: is_ready(found[1]))
+    until(lambda: is_ready(url))
     started = psutil.Process(up.pid).children(recursive=True)
     assert api.pid not in {process.pid for process in started}
-    assert local.running(tmp_path / "here") == {"pid": up.pid, "url": found[1]}
+    assert local.running(tmp_path / "here") == {"pid": up.pid, "url": url}
     up.send_signal(signal.SIGINT)
     rest, errors = up.communicate(timeout=60)
     assert up.returncode == 0

@@ -4,7 +4,9 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -93,6 +95,14 @@ def pass_on() -> None:
             broker.wake(1)
         except broker.BrokerError as error:
             log.warning("wake not sent", extra={"reason": type(error).__name__})
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _let_no_warning_raise(**_: Any) -> None:
+    """As PYTHONWARNINGS may ask for; in a training process it would be taken for what the hyperparameters did."""
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.simplefilter("default")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

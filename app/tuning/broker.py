@@ -4,6 +4,7 @@ The rows are the truth and a wake is only a hint, so that it holds nothing, and 
 """
 
 import logging
+import os
 from queue import Empty
 from typing import Any
 
@@ -57,6 +58,9 @@ class SteadyAMQP(AMQP):  # type: ignore[misc]
 
     Connection = SteadyConnection
 
+
+for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+    os.environ.pop(_name, None)  # which Celery would put above what it is told here
 
 celery = Celery("tunewell", broker=settings().broker, amqp=SteadyAMQP)
 celery.conf.update(
