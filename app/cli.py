@@ -1,7 +1,10 @@
 """The `tunewell` command: a thin shell over the HTTP client and the one-machine launcher."""
 
 import json
+import re
+import shlex
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,13 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from app.output import Commands
+
 if TYPE_CHECKING:  # imported where it is used, so that `tunewell --help` does not wait for it
     from app.client import Client
 
-EXIT_CODES = "Exit codes: 0 done; 1 the job failed or was cancelled; 2 bad file, spec or usage; 3 service unreachable."
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the job failed or was cancelled, or `up` or `demo` cannot run; 2 bad file, spec or usage; "
+    "3 service unreachable; 4 the output could not be written; 141 its reader closed the pipe."
+)
 FAILED, BAD_REQUEST, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -23,10 +32,29 @@ app = typer.Typer(
     help=f"Hyperparameter tuning jobs: run the service, post a search, watch it, fetch the best.\n\n{EXIT_CODES}",
 )
 
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not re.fullmatch(r"[!-~]{1,255}", key):
+        raise typer.BadParameter("1 to 255 ASCII characters without spaces are wanted")
+    return key
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from app.tuning import __version__
+
+        print(f"tunewell {__version__}")
+        raise typer.Exit
+
+
 Url = Annotated[str, typer.Option(envvar="TUNEWELL_URL", help="Where the service is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+Key = Annotated[
+    str | None,
+    typer.Option(callback=_checked_key, help="A name of your own for this post: repeated with it, it makes one job."),
+]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -56,6 +84,11 @@ class Form(StrEnum):
     CSV = "csv"
 
 
+@app.callback()
+def main(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False) -> None:
+    """Hold the options that come before a command."""
+
+
 @app.command()
 def up(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -63,16 +96,16 @@ def up(
     workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.", show_default="one a core")] = None,
 ) -> None:
     """Run broker, API and workers here until Ctrl-C, and start again whichever of them dies."""
-    from app.local import run
-
+    with installed():
+        from app.local import run
     raise typer.Exit(run(host, port, workers))
 
 
 @app.command()
 def demo(port: Annotated[int, typer.Option(help="The port to try first.")] = 8000) -> None:
     """Run the article's grid search from start to end on this machine, then stop everything."""
-    from app.demo import run
-
+    with installed():
+        from app.demo import run
     raise typer.Exit(run(port))
 
 
@@ -80,6 +113,7 @@ def demo(port: Annotated[int, typer.Option(help="The port to try first.")] = 800
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The job as JSON; - reads it from stdin.")],
     wait: Annotated[bool, typer.Option("--wait", help="Watch the job, then print its best.")] = False,
+    key: Key = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -87,7 +121,7 @@ def submit(
     from app import report
 
     with connection(url, as_json) as client:
-        job = client.create(_read_spec(file, as_json))
+        job = _post(client, file, _spec(file, as_json), key or str(uuid.uuid4()))
         if wait:
             _say_submitted(job, sys.stderr)
             job = _follow(client, job["id"])
@@ -192,23 +226,41 @@ def delete(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 @contextmanager
 def connection(url: str, as_json: bool) -> "Iterator[Client]":
     """A client whose failures end the command with the exit code that scripts rely on."""
-    from app.client import Client, RequestRefused, ServiceUnreachable
+    from app.client import RequestRefused, ServiceUnreachable
     from app.report import print_problem
 
     try:
-        client = Client(url, _note)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from None
-    try:
-        with client:
+        with _client(url) as client:
             yield client
     except RequestRefused as refused:
         print_problem(refused.problem)
         _fail(BAD_REQUEST, refused.problem, as_json)
     except ServiceUnreachable as error:
-        print(error, file=sys.stderr)
-        print("Start it with `tunewell up`, or say where it is with --url or TUNEWELL_URL.", file=sys.stderr)
+        _note(str(error))
+        if error.absent:
+            _note("Start it with `tunewell up`, or say where it is with --url or TUNEWELL_URL.")
+        if error.maybe_done:
+            _note("It may have been done all the same. The same command again does no harm.")
         _fail(UNREACHABLE, {"title": "Service unreachable", "detail": str(error)}, as_json)
+
+
+def _client(url: str) -> "Client":
+    from app.client import Client
+
+    try:
+        return Client(url, _note)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Imports of what only a whole installation has: an image of the API alone runs no other parts."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _note(f"This needs all of Tunewell, and {error.name} is not installed here. In containers: docker compose up")
+        raise typer.Exit(FAILED) from None
 
 
 def _note(text: str) -> None:
@@ -221,21 +273,29 @@ def _fail(code: int, document: dict[str, Any], as_json: bool) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _read_spec(file: str, as_json: bool) -> bytes:
-    """The file's bytes, but for a byte order mark, once they are known to be JSON at all."""
-    from codecs import BOM_UTF8
-    from pathlib import Path
+def _spec(file: str, as_json: bool) -> bytes:
+    from app.spec_file import BadFile, read
 
     try:
-        spec = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        json.loads(spec)
-    except RecursionError:  # absurd nesting is the service's to refuse
-        pass
-    except (OSError, ValueError) as error:
-        text = f"{file}: {error.strerror if isinstance(error, OSError) else f'is not JSON: {error}'}"
-        print(text, file=sys.stderr)
-        _fail(BAD_REQUEST, {"title": "Bad file", "detail": text}, as_json)
-    return spec.removeprefix(BOM_UTF8)
+        return read(file)
+    except BadFile as error:
+        _note(str(error))
+        _fail(BAD_REQUEST, {"title": "Bad file", "detail": str(error)}, as_json)
+
+
+def _post(client: "Client", file: str, spec: bytes, key: str) -> dict[str, Any]:
+    """The posted job; where it stays unknown whether it was accepted, say so and how to repeat it."""
+    from app.client import ServiceUnreachable
+
+    again = shlex.join(["tunewell", "submit", file, "--key", key])
+    advice = f"The job may have been accepted all the same. To repeat it and get one job only: {again}"
+    try:
+        return client.create(spec, key)
+    except ServiceUnreachable as error:
+        raise (ServiceUnreachable(f"{error}. {advice}") if error.maybe_done else error) from None
+    except KeyboardInterrupt:
+        _note(advice)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _say_submitted(job: dict[str, Any], stream: Any) -> None:
@@ -245,10 +305,14 @@ def _say_submitted(job: dict[str, Any], stream: Any) -> None:
 
 def _follow(client: "Client", job_id: str) -> dict[str, Any]:
     """Show the job's progress until it has ended; Ctrl-C leaves the job alone."""
+    from app.client import ServiceUnreachable
     from app.progress import follow
 
     try:
         return follow(client, job_id)
+    except ServiceUnreachable:
+        _note(f"To watch the job again: tunewell watch {job_id}")
+        raise
     except KeyboardInterrupt:
         print(f"The job goes on. Cancel it with: tunewell cancel {job_id}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -4,25 +4,37 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 import httpx2
+
+from app.proxies import UnusableProxy, http_url, proxy_for
 
 Document = dict[str, Any]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 TRY_LATER = frozenset({429, 502, 503, 504})
 LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After asks for
+RESPONSE_TIMEOUT = 30.0  # seconds for one attempt
 # For how many seconds a call is tried again before the service counts as unreachable.
 READ_PATIENCE = 0.5
-CHANGE_PATIENCE = 5.0
+ABSENT_PATIENCE = 5.0  # for a change while nothing is there to take it
+CHANGE_PATIENCE = 120.0  # for a change that may have been made: longer than the service waits for its database
 WATCH_PATIENCE = 300.0  # long enough for a restart of the machine
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol, UnicodeError)
 
 
 class ServiceUnreachable(Exception):
-    """Nothing that speaks Tunewell's contract answers at the URL, or it cannot serve now."""
+    """Nothing that speaks Tunewell's contract responds at the URL, or it cannot serve now.
+
+    `absent`: nothing responded at all. `maybe_done`: the change may have been made all the same.
+    """
+
+    def __init__(self, reason: str, *, absent: bool = False, maybe_done: bool = False) -> None:
+        super().__init__(reason)
+        self.absent = absent
+        self.maybe_done = maybe_done
 
 
 class RequestRefused(Exception):
@@ -37,16 +49,23 @@ class Client:
     """One method for each call of the contract; a context manager that holds the connection."""
 
     def __init__(self, url: str, note: Callable[[str], None] = lambda text: None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = http_url(url)
+        if parts is None:
             raise ValueError(f"a URL such as http://127.0.0.1:8000 is wanted, not {url!r}")
-        self.url = url.rstrip("/")
+        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"  # as it may be shown
         self.note = note
-        self._http = httpx2.Client(
-            base_url=self.url,
-            timeout=httpx2.Timeout(30.0, connect=5.0),
-            trust_env=parts.hostname not in LOOPBACK,  # a proxy is never the way to this very machine
-        )
+        self._read_patience = READ_PATIENCE
+        try:
+            self._proxy = proxy_for(parts)
+            # For a URL without TLS, certificates that cannot be read are no obstacle.
+            transport = httpx2.HTTPTransport(proxy=self._proxy, trust_env=parts.scheme == "https")
+        except UnusableProxy as error:
+            raise ServiceUnreachable(f"{self.url} cannot be asked: {error}") from None
+        except OSError as error:
+            named = f"what SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({_cause(error)})"
+            raise ServiceUnreachable(f"{self.url} cannot be asked: {named}") from None
+        timeout = httpx2.Timeout(RESPONSE_TIMEOUT, connect=5.0)
+        self._http = httpx2.Client(base_url=url.rstrip("/"), timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -54,9 +73,9 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._http.close()
 
-    def create(self, spec: bytes) -> Document:
+    def create(self, spec: bytes, key: str | None = None) -> Document:
         """Post a job. The idempotency key keeps it one job, however often the request has to be repeated."""
-        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key or str(uuid.uuid4())}
         return self._json(self._send("POST", "/v1/jobs", content=spec, headers=headers))
 
     def job(self, job_id: str) -> Document:
@@ -82,11 +101,15 @@ class Client:
         return self._page(_path(job_id, "/trials"), limit, filters)
 
     def watch(self, job_id: str) -> Iterator[Document]:
-        """The job each time it has changed, at the pace that the service asks for, until it has ended."""
+        """The job each time it has changed, at the pace that the service asks for, until it has ended.
+
+        What is read afterwards is waited for as patiently: the service may restart at that very moment.
+        """
+        self._read_patience = WATCH_PATIENCE
         etag = ""
         while True:
             headers = {"If-None-Match": etag} if etag else {}
-            response = self._send("GET", _path(job_id), WATCH_PATIENCE, headers=headers)
+            response = self._send("GET", _path(job_id), headers=headers)
             if response.status_code != 304:
                 etag = response.headers.get("ETag", "")
                 job = self._json(response)
@@ -107,31 +130,49 @@ class Client:
         return {"items": items, "next_page_token": token}
 
     def _send(self, method: str, path: str, patience: float | None = None, **request: Any) -> httpx2.Response:
-        """The answer, asked for again for `patience` seconds while there is none or one that says 'later'."""
-        if patience is None:
-            patience = READ_PATIENCE if method == "GET" else CHANGE_PATIENCE
-        started, pause = time.monotonic(), 0.25
+        """The response, asked for again for `patience` seconds while there is none or one that says 'later'."""
+        started, pause, noted, absent = time.monotonic(), 0.25, "", True
         while True:
-            try:
-                response = self._http.request(method, path, **request)
-            except httpx2.TransportError as error:
-                reason, wait = f"{self.url} does not answer ({_cause(error)})", pause
-            else:
-                if response.status_code not in TRY_LATER:
-                    return self._accepted(response)
-                reason, wait = f"{self.url} cannot serve now ({_reason(response)})", _retry_after(response, pause)
-            if time.monotonic() - started >= patience:
-                raise ServiceUnreachable(reason)
-            self.note(f"{reason}; trying again")
-            time.sleep(wait)
+            outcome = self._attempt(method, path, request)
+            if isinstance(outcome, httpx2.Response):
+                return self._accepted(outcome, again=not absent)
+            absent = absent and outcome.absent
+            if time.monotonic() - started >= (self._patience(method, absent) if patience is None else patience):
+                raise ServiceUnreachable(outcome.reason, absent=absent, maybe_done=not absent and method != "GET")
+            if outcome.reason != noted:
+                self.note(f"{outcome.reason}; trying again")
+            noted = outcome.reason
+            time.sleep(outcome.wait or pause)
             pause = min(pause * 2, LONGEST_PAUSE / 2)
 
-    def _accepted(self, response: httpx2.Response) -> httpx2.Response:
-        if response.status_code == 304 or response.is_success:
+    def _patience(self, method: str, absent: bool) -> float:
+        if method == "GET":
+            return self._read_patience
+        return ABSENT_PATIENCE if absent else CHANGE_PATIENCE
+
+    def _attempt(self, method: str, path: str, request: Document) -> "httpx2.Response | _Failure":
+        """The response, or why there is none that is final."""
+        try:
+            response = self._http.request(method, path, **request)
+        except (httpx2.RequestError, UnicodeError) as error:  # UnicodeError: a name that cannot be one in DNS
+            through = ", through the environment's proxy" if self._proxy else ""
+            reason = f"{self.url} does not answer ({_cause(error)}{through})"
+            return _Failure(reason, 0.0, isinstance(error, NEVER_SENT))
+        if response.status_code not in TRY_LATER:
+            return response
+        wait = _retry_after(response, 0.0)
+        return _Failure(f"{self.url} cannot serve now ({_reason(response)})", wait, absent=False)
+
+    def _accepted(self, response: httpx2.Response, again: bool) -> httpx2.Response:
+        method, status = response.request.method, response.status_code
+        if status == 304 or response.is_success:
+            return response
+        if again and method == "DELETE" and status == 404:  # an earlier attempt has deleted it
             return response
         if response.is_client_error and "json" in response.headers.get("Content-Type", ""):
-            raise RequestRefused({"status": response.status_code, **self._json(response)})
-        raise ServiceUnreachable(f"{self.url} answered {_reason(response)}")
+            raise RequestRefused({"status": status, **self._json(response)})
+        maybe_done = response.is_server_error and method != "GET"
+        raise ServiceUnreachable(f"{self.url} answered {_reason(response)}", maybe_done=maybe_done)
 
     def _json(self, response: httpx2.Response) -> Document:
         try:
@@ -143,6 +184,14 @@ class Client:
         return document
 
 
+class _Failure(NamedTuple):
+    """Why an attempt has no final response, and when to try again: after `wait` seconds, 0 for as the client likes."""
+
+    reason: str
+    wait: float
+    absent: bool
+
+
 def _path(job_id: str, rest: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}{rest}"
 
@@ -150,10 +199,9 @@ def _path(job_id: str, rest: str = "") -> str:
 def _retry_after(response: httpx2.Response, default: float) -> float:
     """The seconds to wait that the answer asks for, kept between a tenth and `LONGEST_PAUSE`."""
     try:
-        seconds = float(response.headers.get("Retry-After", default))
-    except ValueError:  # the header may also hold a date
-        seconds = default
-    return min(max(seconds, 0.1), LONGEST_PAUSE)
+        return min(max(0.1, float(response.headers["Retry-After"])), LONGEST_PAUSE)
+    except (KeyError, ValueError):  # the header may also hold a date
+        return default
 
 
 def _reason(response: httpx2.Response) -> str:

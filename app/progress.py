@@ -36,10 +36,14 @@ def display() -> Display:
 def follow(client: Client, job_id: str) -> dict[str, Any]:
     """Show the job's progress until it has ended."""
     job: dict[str, Any] = {}
+    note = client.note
     with display() as shown:
         client.note = shown.note
-        for job in client.watch(job_id):
-            shown.update(job)
+        try:
+            for job in client.watch(job_id):
+                shown.update(job)
+        finally:
+            client.note = note
     return job
 
 

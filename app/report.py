@@ -34,7 +34,10 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         table.add_column(Text(column), overflow="fold", no_wrap=not terminal or column == "id")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console(width=None if terminal else UNLIMITED, highlight=False).print(table)
+    console = Console(width=None if terminal else UNLIMITED, highlight=False)
+    with console.capture() as text:  # printed here: rich itself would end the process when the pipe is closed
+        console.print(table)
+    print(text.get(), end="")
 
 
 def print_jobs(jobs: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Fixtures that every seam shares: an empty database of each kind, and the service in front of it."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 from app.tuning.tables import Table
 from tests import servers
+from tests.service_double import SPEC, Service, running_service
 
 
 @pytest.fixture(scope="session")
@@ -124,3 +126,18 @@ def _fresh_settings() -> Iterator[None]:
     """What one test sets in the environment is not what the next one reads."""
     yield
     settings.cache_clear()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A server that stands in for a service, for the command line to talk to."""
+    with running_service() as double:
+        yield double
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> str:
+    """A file with a job."""
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(SPEC))
+    return str(file)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,8 @@ from tests.service_double import (
     answer,
     closed_port,
     job,
-    running_service,
     trial,
 )
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with running_service() as double:
-        yield double
-
-
-@pytest.fixture
-def spec_file(tmp_path: Path) -> str:
-    file = tmp_path / "job.json"
-    file.write_text(json.dumps(SPEC))
-    return str(file)
 
 
 @pytest.fixture
