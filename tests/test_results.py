@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
@@ -190,11 +191,14 @@ def test_the_results_are_the_finished_trials_key_for_key(client: TestClient, eng
     assert client.get(f"/v1/jobs/{job_id}/results").json()["params"] == []
     drive(engine, job_id, scores({0: [0.5, 0.5, 0.5], 1: [0.75, 0.25, None], 2: []}), fits=6)
     table = client.get(f"/v1/jobs/{job_id}/results").json()
+    failed = client.get(f"/v1/jobs/{job_id}/trials/1").json()
+    seconds = [fit["fit_seconds"] for fit in failed["fits"]]
+    assert seconds[:2] == [2.0, 2.0] and seconds[2] >= 0 and failed["fit_seconds"] == sum(seconds)
     assert table == {
-        "mean_fit_time": [2.0, None],
-        "std_fit_time": [0.0, None],
-        "mean_score_time": [0.25, None],
-        "std_score_time": [0.0, None],
+        "mean_fit_time": [2.0, float(np.mean(seconds))],
+        "std_fit_time": [0.0, float(np.std(seconds))],
+        "mean_score_time": [0.25, float(np.mean([0.25, 0.25, 0.0]))],
+        "std_score_time": [0.0, float(np.std([0.25, 0.25, 0.0]))],
         "param_l1": [0.5, None],
         "param_l2": [None, 0.25],
         "param_optimizer": [None, "sgd"],

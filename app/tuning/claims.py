@@ -287,6 +287,9 @@ def _end(
         # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
         again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)
         return bool(session.scalar(select(exists().where(*again))))
+    if state == State.FAILED and fit.started_at and fit.ended_at:
+        # As scikit-learn has it with `error_score`: the time until it failed, and none of scoring.
+        fit.fit_seconds, fit.score_seconds = max(0.0, (fit.ended_at - fit.started_at).total_seconds()), 0.0
     _close_attempt(session, mine, outcome, values.get("error"))
     _insert_epochs(session, mine, epochs)
     trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
