@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,30 @@ class Live:
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
         self.until(self._ready, START_SECONDS)
 
-    def start_worker(self, name: str) -> None:
-        """A worker with one training process."""
-        options = ("--concurrency", "1", "--hostname", f"{name}@test", "--loglevel", "INFO")
-        self._start(name, "celery", "-A", "worker.tasks", "worker", *options)
+    def start_worker(
+        self, name: str, changed: Mapping[str, str] | None = None, prefix: Sequence[str] = (), node: str = ""
+    ) -> None:
+        """A worker with one training process, in a changed environment or by way of another command where given."""
+        options = ("--concurrency", "1", "--hostname", node or f"{name}@test", "--loglevel", "INFO")
+        self._start(name, "celery", "-A", "worker.tasks", "worker", *options, changed=changed, prefix=prefix)
 
-    def _start(self, name: str, module: str, *arguments: str) -> None:
+    def pids(self, *names: str) -> list[int]:
+        """The numbers of some processes."""
+        return [self._started[name].pid for name in names]
+
+    def _start(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        changed: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         with (self._home / f"{name}.log").open("wb") as log:
             self._started[name] = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*prefix, sys.executable, "-m", module, *arguments],
                 cwd=PROJECT,
-                env=self._environment,
+                env={**self._environment, **(changed or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,12 +120,19 @@ class Live:
         for process in self._started.values():
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        for process in self._started.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for name in list(self._started):
+            self.end(name)
+
+    def end(self, name: str) -> None:
+        """End one process and what it started."""
+        process = self._started.pop(name)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager

@@ -319,6 +319,27 @@ def test_an_epoch_is_a_row_with_the_next_report_and_its_nan_is_null(engine: Engi
         assert session.scalars(select(EpochRow.epoch).order_by(EpochRow.epoch)).all() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("train", "said", "outcome"),
+    [
+        (accurate, "fit ended", "succeeded"),
+        (raising(ValueError("not finite")), "fit failed", "failed"),
+        (raising(fits.Released()), "fit released", "released"),
+        (raising(fits.Cancelled()), "fit cancelled", "cancelled"),
+        (raising(fits.TimedOut("too long")), "fit lost", "timed_out"),
+        (raising(MemoryError()), "fit lost", "out_of_memory"),
+    ],
+)
+def test_what_became_of_a_fit_is_logged(
+    sqlite_engine: Engine, caplog: pytest.LogCaptureFixture, train: fits.Train, said: str, outcome: str
+) -> None:
+    Ledger(sqlite_engine).post(grid(1))
+    with caplog.at_level(logging.INFO, logger="tunewell.worker"):
+        assert run(sqlite_engine, train)
+    assert [record.message for record in caplog.records] == ["fit started", said]
+    assert vars(caplog.records[-1])["outcome"] == outcome
+
+
 def lost_meanwhile(engine: Engine) -> fits.Train:
     """Training whose fit house-keeping gives to somebody else before it ends."""
 

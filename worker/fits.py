@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -26,6 +26,15 @@ RENEW_SECONDS = 4.0  # between two writes of the lease
 LOOK_SECONDS = 0.3  # at least, between two looks for a cancellation
 RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
 MOST_MESSAGE, MOST_TRACEBACK = 1024, 2800  # bytes, so that an error stays below 4 KiB
+SAID = {
+    Outcome.SUCCEEDED: "fit ended",
+    Outcome.FAILED: "fit failed",
+    Outcome.RELEASED: "fit released",
+    Outcome.CANCELLED: "fit cancelled",
+    Outcome.LOST: "fit lost",
+    Outcome.TIMED_OUT: "fit lost",
+    Outcome.OUT_OF_MEMORY: "fit lost",
+}
 log = logging.getLogger("tunewell.worker")
 
 
@@ -156,6 +165,14 @@ Train = Callable[[Claim, Keeper], Result]
 Record = Callable[[Session], bool]
 
 
+class Ending(NamedTuple):
+    """What came of training a fit: how its attempt ends, and the transaction that records that."""
+
+    outcome: Outcome
+    record: Record
+    error: Error | None = None
+
+
 def run_fits(engine: Engine, train: Train, worker: str, message_id: str, process: Process, most: int) -> int:
     """Claim the next fit of any job, train it, record what came of it, and go on to the next: how many, at `most`."""
     claimant = Claimant(engine, worker, message_id)
@@ -174,7 +191,7 @@ def _run(claim: Claim, train: Train, claimant: "Claimant", process: Process, las
     log.info("fit started", extra=fields)
     keeper = Keeper(claimant.engine, claim, process)
     try:
-        record = _trained(claim, train, keeper)
+        ending = _trained(claim, train, keeper)
     except NoLongerMine:
         log.warning("fit given up: it is no longer this attempt's", extra=fields)
         return None
@@ -182,14 +199,22 @@ def _run(claim: Claim, train: Train, claimant: "Claimant", process: Process, las
         keeper.end_silence()
         process.rest()
     if last or process.stopping():
-        done, following = recorded(claimant.engine, record), None
+        done, following = recorded(claimant.engine, ending.record), None
     else:
-        done, following = claimant.record_and_claim(record, claim.job_id)
+        done, following = claimant.record_and_claim(ending.record, claim.job_id)
+    _log_end(ending, done, fields)
+    return following
+
+
+def _log_end(ending: Ending, done: bool, fields: dict[str, Any]) -> None:
+    """Say what became of a fit."""
+    fields = fields | {"outcome": str(ending.outcome)}
+    if ending.error:
+        fields |= {"error": ending.error["type"], "reason": ending.error["message"]}
     if done:
-        log.info("fit ended", extra=fields)
+        log.log(logging.WARNING if ending.error else logging.INFO, SAID[ending.outcome], extra=fields)
     else:
         log.warning("late result refused", extra=fields)
-    return following
 
 
 @dataclass(frozen=True)
@@ -231,35 +256,38 @@ class Claimant:
         return claims.release_unheard(session, self.message_id, self.worker)
 
 
-def _trained(claim: Claim, train: Train, keeper: Keeper) -> Record:
+def _trained(claim: Claim, train: Train, keeper: Keeper) -> Ending:
     """Train, and turn whatever comes of it into what is to be recorded."""
     try:
         keeper.report()
         result = train(claim, keeper)
     except Cancelled:
-        return lambda session: claims.stop(session, claim)
+        return Ending(Outcome.CANCELLED, lambda session: claims.stop(session, claim))
     except Released:
-        return lambda session: claims.release(session, claim)
+        return Ending(Outcome.RELEASED, lambda session: claims.release(session, claim))
     except NoLongerMine:
         raise
     except DatasetUnavailable as error:
         reason = told(error)
-        return lambda session: claims.abandon(session, claim, reason)
+        return Ending(Outcome.FAILED, lambda session: claims.abandon(session, claim, reason), reason)
     except Exception as error:
         return _failed(claim, error, keeper.take_epochs())
     epochs = keeper.take_epochs()
-    return lambda session: claims.finish(session, claim, result, epochs)
+    return Ending(Outcome.SUCCEEDED, lambda session: claims.finish(session, claim, result, epochs))
 
 
-def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]]) -> Record:
+def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]]) -> Ending:
     reason = told(error)
     if isinstance(error, TimedOut):
-        return lambda session: claims.lose(session, claim, Outcome.TIMED_OUT, reason)
+        return _lost(claim, Outcome.TIMED_OUT, reason)
     # TensorFlow's own error is known by its name: this module does without TensorFlow.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return lambda session: claims.lose(session, claim, Outcome.OUT_OF_MEMORY, reason)
-    log.warning("training raised", extra={"fit": claim.fit_id, "error": reason["type"]})
-    return lambda session: claims.fail(session, claim, reason, epochs)
+        return _lost(claim, Outcome.OUT_OF_MEMORY, reason)
+    return Ending(Outcome.FAILED, lambda session: claims.fail(session, claim, reason, epochs), reason)
+
+
+def _lost(claim: Claim, outcome: Outcome, reason: Error) -> Ending:
+    return Ending(outcome, lambda session: claims.lose(session, claim, outcome, reason), reason)
 
 
 @retry(

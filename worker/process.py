@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from worker import fits, loss
 from worker.hearing import Hearing
 
 FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
+INSTANCE = "TUNEWELL_WORKER_INSTANCE"  # in the environment of a worker's processes
 HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
 log = logging.getLogger("tunewell.worker")
 
@@ -70,15 +72,20 @@ process = TrainingProcess()
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
-    """This process's connections, on the newest schema."""
-    made = connect(settings().database)
+    """This process's connection, on the newest schema; one, so that a worker holds one more than it has processes."""
+    made = connect(settings().database, connections=1)
     migrate(made)
     return made
 
 
+def identity(node: str) -> str:
+    """A worker's name in the database: two that were started under one node name must not answer for each other."""
+    return f"{node}#{os.environ[INSTANCE]}"
+
+
 def work(task: Task, train: fits.Train) -> None:
     """Train the next fit, and the next, until no job has any."""
-    worker, message_id = task.request.hostname, task.request.id
+    worker, message_id = identity(task.request.hostname), task.request.id
     try:
         fits.run_fits(engine(), train, worker, message_id, process, FITS_PER_MESSAGE)
         pass_on()
@@ -97,12 +104,16 @@ def pass_on() -> None:
             log.warning("wake not sent", extra={"reason": type(error).__name__})
 
 
-@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _let_no_warning_raise(**_: Any) -> None:
     """As PYTHONWARNINGS may ask for; in a training process it would be taken for what the hyperparameters did."""
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.simplefilter("default")
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _be_told_apart(**_: Any) -> None:
+    os.environ[INSTANCE] = secrets.token_hex(4)  # which the training processes inherit
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -117,7 +128,7 @@ def _listen_for_the_stop(**_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _watch_the_hearing(sender: Any, **_: Any) -> None:
-    Hearing(engine, sender.hostname, sender.pool.num_processes).start()
+    Hearing(engine, identity(sender.hostname), sender.pool.num_processes).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -131,7 +142,9 @@ def _note_the_loss(sender: Any, task_id: str, exception: BaseException, **_: Any
     """In the worker's main process: a training process has died with a fit in its hands."""
     if reason := loss.reason(exception):
         # Not in this thread, which serves the broker and the other processes: the database may be away.
-        threading.Thread(target=_record_loss, args=(task_id, sender.request.hostname, *reason), daemon=True).start()
+        threading.Thread(
+            target=_record_loss, args=(task_id, identity(sender.request.hostname), *reason), daemon=True
+        ).start()
 
 
 def _record_loss(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:

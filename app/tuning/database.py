@@ -42,8 +42,11 @@ def _postgresql_clock(element: clock, compiler: Any, **options: Any) -> str:
     return f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
 
 
-def connect(address: str | URL) -> Engine:
-    """An engine whose transactions are explicit, and whose waits all have an end."""
+def connect(address: str | URL, connections: int = 40) -> Engine:
+    """An engine whose transactions are explicit, and whose waits all have an end.
+
+    It holds at most so many connections to PostgreSQL.
+    """
     url = make_url(address)
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
@@ -51,8 +54,8 @@ def connect(address: str | URL) -> Engine:
         url,
         json_deserializer=load,
         pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=30,
+        pool_size=min(connections, 10),
+        max_overflow=max(0, connections - 10),
         pool_timeout=10,
         connect_args={
             "client_encoding": "utf8",

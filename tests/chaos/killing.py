@@ -52,7 +52,9 @@ def kill_one(site: Site) -> list[Kill]:
         return []
     name = random.choice(site.workers)
     last = select(Fit.id).where(
-        Fit.worker == name, Fit.state == State.RUNNING, Fit.lost_attempts == MOST_LOST_ATTEMPTS - 1
+        Fit.worker.startswith(f"{name}#"),
+        Fit.state == State.RUNNING,
+        Fit.lost_attempts == MOST_LOST_ATTEMPTS - 1,
     )
     with reading(site.engine) as session:
         if session.scalar(last.limit(1)):
@@ -114,7 +116,7 @@ def _freeze_two(site: Site) -> list[str]:
 
 def _holds(site: Site, worker: str) -> bool:
     with reading(site.engine) as session:
-        mine = select(Fit.id).where(Fit.worker == worker, Fit.state == State.RUNNING)
+        mine = select(Fit.id).where(Fit.worker.startswith(f"{worker}#"), Fit.state == State.RUNNING)
         return session.scalar(mine.limit(1)) is not None
 
 

@@ -88,7 +88,7 @@ class Try:
 
     fit_id: int
     attempt: int
-    worker: str
+    worker: str  # its node name
     started: datetime
     ended: datetime | None
     outcome: Outcome | None
@@ -106,7 +106,7 @@ def tries(site: Site, job_id: str) -> list[Try]:
         Try(
             row.fit_id,
             row.attempt,
-            row.worker,
+            row.worker.partition("#")[0],
             row.started_at,
             row.ended_at,
             row.outcome,
