@@ -11,7 +11,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --gen
 help:
 	@echo "make install       .venv with everything, from hashed requirements"
 	@echo "make demo          the article's grid search from start to end, with a progress bar"
-	@echo "make test          lint, types, import contracts, tests"
+	@echo "make test          lint, types, import contracts, tests; the arithmetic as on a small processor too"
 	@echo "make bench         what is measured, not tested"
 	@echo "make chaos         the long tests that kill things"
 	@echo "make openapi       write openapi.json anew"
@@ -38,6 +38,7 @@ test: install
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/test_numerics.py
 
 bench: install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt || \
