@@ -6,12 +6,19 @@ STAMP := .venv/.installed
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help install demo test bench chaos openapi requirements
+PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The tests of `make quick`: search, API, the store on SQLite, and the worker's loop with fake training.
+QUICK := $(addprefix tests/test_,search.py store.py claims.py endings.py reading.py results.py api.py bodies.py \
+	pages.py problems.py catalogue.py contract.py idempotency.py fits.py docs.py)
+
+.PHONY: help install demo test lint types tests quick coverage bench chaos openapi requirements
 
 help:
 	@echo "make install       .venv with everything, from hashed requirements"
 	@echo "make demo          the article's grid search from start to end, with a progress bar"
-	@echo "make test          lint, types, import contracts, tests; the arithmetic as on a small processor too"
+	@echo "make test          lint, types and all tests; make lint, make types and make tests are its parts"
+	@echo "make quick         lint, types and the fast tests, in under a minute"
+	@echo "make coverage      all tests, and the lines that none of them reaches"
 	@echo "make bench         what is measured, not tested"
 	@echo "make chaos         the long tests that kill things"
 	@echo "make openapi       write openapi.json anew"
@@ -32,13 +39,30 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: install
 	@$(PY) -m app.cli demo
 
-test: install
+test: lint types tests
+
+lint: install
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 	.venv/bin/lint-imports
-	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+types: install
+	$(PY) -m mypy
+
+# The arithmetic is tested as on a small processor, too.
+tests: install
+	$(PY) -m $(PYTEST)
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/test_numerics.py
+
+quick: lint types
+	$(PY) -m $(PYTEST) -m "not slow and not system" -k "not postgresql" $(QUICK)
+
+# Apart from `make tests`, because tracing doubles their time; the report is printed even if a test fails.
+coverage: install
+	$(PY) -m coverage erase
+	-$(PY) -m coverage run -m $(PYTEST)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --show-missing
 
 bench: install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt || \

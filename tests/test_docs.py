@@ -54,3 +54,9 @@ def test_benchmark_records_say_what_was_measured_and_where() -> None:
         assert record.name.startswith(f"{machine['date'][:10]}-{machine['commit'][:7]}"), record.name
         assert not machine["uncommitted_changes"] and not machine["quick"], record.name
         assert machine["processor"] and machine["cores"] and machine["packages"], record.name
+
+
+def test_ci_runs_the_parts_of_make_test() -> None:
+    parts = re.search(r"^test: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    run = re.findall(r'"make (\w+)"', (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert parts and run == ["install", *parts[1].split()]
