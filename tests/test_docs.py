@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from app.tuning.search import candidates
+from app.tuning.spec import JobSpec
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 NOTES = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+JOB = re.compile(r"""^(?:```json\n|.*-d ')(\{.*?"search".*?\})(?:'|\n```)$""", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -28,6 +32,13 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not fragment or fragment in anchors(target), link
+
+
+def test_every_job_that_the_pages_show_is_accepted() -> None:
+    jobs = [job for page in PAGES for job in JOB.findall(page.read_text(encoding="utf-8"))]
+    assert len(jobs) >= 4
+    for job in jobs:
+        assert candidates(JobSpec.model_validate(json.loads(job)))
 
 
 @pytest.mark.parametrize("note", NOTES, ids=lambda note: note.stem)
