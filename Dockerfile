@@ -1,4 +1,4 @@
-# Two images: `api` holds no TensorFlow, `worker` no web framework. Needs no BuildKit.
+# Two images: `api` holds no TensorFlow but the command line, `worker` no web framework. Needs no BuildKit.
 FROM python:3.12-slim AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONPATH=/srv/tunewell \
@@ -13,6 +13,7 @@ FROM base AS api
 COPY requirements/api.txt requirements/
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements/api.txt
 COPY app app
+RUN printf '#!/usr/bin/env python\nfrom app.cli import app\n\napp()\n' >/usr/local/bin/tunewell && chmod 755 /usr/local/bin/tunewell
 USER tunewell
 # One heap for all threads: the API stays small.
 ENV MALLOC_ARENA_MAX=1

@@ -177,5 +177,5 @@ def _ended(download: "subprocess.Popen[bytes]", alive: Alive) -> str | None:
 def _unavailable(file: Path, reason: str) -> DatasetUnavailable:
     return DatasetUnavailable(
         f"MNIST is not on this worker's machine and could not be downloaded: {reason}. Put Keras's mnist.npz into "
-        f"{file.parent} (TUNEWELL_DATA_DIR), or search on the data set 'digits', which needs no download"
+        f"{settings().data_folder}, or search on the data set 'digits', which needs no download"
     )

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("~/.keras/datasets"), description="Where `mnist.npz` is found, or downloaded to (Keras's own cache)."
     )
+    data_dir_on_host: str = Field("", description="What the data folder is called outside a container, for messages.")
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written: `text` or `json`.")
 
     @field_validator("home", "data_dir")
@@ -60,6 +61,14 @@ class Settings(BaseSettings):
         if url:
             urls.broker(url)
         return url
+
+    @property
+    def data_folder(self) -> str:
+        """The data folder as a message names it, so that whoever reads that finds it and knows who must read it."""
+        here = self.data_dir.expanduser().absolute()
+        if not self.data_dir_on_host:
+            return f"{here} (TUNEWELL_DATA_DIR)"
+        return f"{self.data_dir_on_host} on the host ({here} in the container), readable by the user {os.getuid()}"
 
     @property
     def database(self) -> URL:
