@@ -12,6 +12,7 @@ from tests.fitting import (
     SPLIT,
     Hyperparameters,
     Weights,
+    classified_rightly,
     first_weights,
     fit_with_keras,
     gradients,
@@ -98,12 +99,12 @@ def test_equal_gradients_move_weights_as_keras_does(changes: Hyperparameters) ->
     random = np.random.default_rng(3)
     start = random.normal(0, 0.1, 500).astype(np.float32)
     scales = 10.0 ** random.uniform(-10, 1, start.shape)
-    steps = (scales * random.normal(1, 1, (30, *start.shape))).astype(np.float32)
-    ours = update(changes, start, steps)
+    series = (scales * random.normal(1, 1, (30, *start.shape))).astype(np.float32)
+    ours = update(changes, start, series)
     with in_float64():
         variable = keras.Variable(start)
         optimizer = keras_optimizer({**DEFAULTS, **changes})
-        for gradient in steps:
+        for gradient in series:
             optimizer.apply([keras.ops.convert_to_tensor(gradient, "float64")], [variable])
     theirs = np.asarray(variable)
     np.testing.assert_allclose(ours - start, theirs - start, rtol=2e-4, atol=1e-6)
@@ -130,6 +131,35 @@ def test_training_without_dropout_agrees_with_keras(changes: Hyperparameters) ->
 
 SCORED = SPLIT.score_images[SPLIT.score_rows][..., None].astype(np.float64)
 LABELS = SPLIT.score_labels[SPLIT.score_rows]
+
+
+EXTREMES: list[Hyperparameters] = [
+    {"dropout_rate": 0.99999999},  # float32 makes it 1, and drops everything
+    {"dropout_rate": float(np.nextafter(1, 0)), "optimizer": "sgd"},
+    {"learning_rate": 5e-324, "optimizer": "nadam"},
+    {"learning_rate": 0.01, "optimizer": "sgd", "momentum": 0.99999999},
+    {"optimizer": "rmsprop", "momentum": 1e-60, "l2": 1e-50},
+    {"learning_rate": 1e-45, "weight_decay": 1.0, "l1": 1e-50},
+    # Weights grow beyond 1e19: their squares are infinite, and no part of a loss without l2.
+    {"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 0.4, "activation": "tanh", "l1": 0.0001},
+]
+
+
+@pytest.mark.parametrize("changes", EXTREMES, ids=named)
+def test_hyperparameters_at_their_bounds_do_what_they_do_in_keras(changes: Hyperparameters) -> None:
+    changes = {**changes, "epochs": 1}
+    _, epochs = train(changes)
+    _, history = fit_with_keras(changes)
+    assert [(epoch.loss, epoch.accuracy) for epoch in epochs] == [pytest.approx(history[0], rel=1e-4, abs=0.005)]
+
+
+def test_logits_that_are_no_numbers_are_classified_as_by_keras() -> None:
+    nan, inf = np.nan, np.inf
+    logits = np.array([[nan] * 3, [1, nan, 2], [0, inf, 1], [inf, inf, 2], [-inf, 1, 2], [1, 3, 2]], np.float32)
+    for label in range(3):
+        labels = np.full(len(logits), label, np.int32)
+        expected = keras.metrics.sparse_categorical_accuracy(labels, keras.ops.softmax(logits))
+        assert classified_rightly(logits, labels) == int(np.sum(expected))
 
 
 def length(first: Weights, second: Weights) -> float:

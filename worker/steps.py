@@ -37,9 +37,10 @@ def prepare() -> None:
 
 
 class Rates(NamedTuple):
-    """What the graph takes as arguments, float32 each: `scale` is the largest pixel, the others are hyperparameters."""
+    """What the graph takes as arguments, float32 each: hyperparameters, and `scale`, the largest pixel."""
 
     scale: float
+    dropout_scale: float  # 1 / (1 - dropout_rate), for which float32 can be too coarse: it takes 0.99999999 for 1
     learning_rate: float
     dropout_rate: float
     momentum: float
@@ -143,15 +144,16 @@ class Program:
         bias, last, last_bias = (weight.value for weight in self.head)
         x = _ACTIVATIONS[self.shape.activation](tf.nn.bias_add(sums, bias))
         if draw is not None:
-            x = x * (tf.cast(draw >= rates.dropout_rate, tf.float32) / (1.0 - rates.dropout_rate))
+            x = tf.where(draw >= rates.dropout_rate, x * rates.dropout_scale, 0.0)
         return tf.nn.bias_add(tf.matmul(x, last), last_bias)
 
     def _penalty(self, rates: Rates) -> Tensor:
         if not self.shape.penalty:
             return tf.constant(0.0)
         kernels = [block.value for block in self.dense]
-        absolute = tf.add_n([tf.reduce_sum(tf.abs(kernel)) for kernel in kernels])
-        return rates.l1 * absolute + rates.l2 * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+        absolute, squares = (tf.add_n([tf.reduce_sum(f(k)) for k in kernels]) for f in (tf.abs, tf.square))
+        # What is not asked for adds nothing, though its sum may be infinite.
+        return tf.math.multiply_no_nan(absolute, rates.l1) + tf.math.multiply_no_nan(squares, rates.l2)
 
     def _train(
         self, images: Tensor, labels: Tensor, batch: Tensor, rates: Rates, totals: Totals, seed: Tensor
@@ -161,10 +163,7 @@ class Program:
         `images`, uint8 (n, rows, columns, pixels), are laid out as `windows` says.
         """
 
-        def one(pixels: Tensor, truth: Tensor) -> Totals:
-            return self._step(pixels, truth, rates, seed)
-
-        return _each_batch(one, images, labels, batch, totals)
+        return _each_batch(lambda pixels, truth: self._step(pixels, truth, rates, seed), images, labels, batch, totals)
 
     def _score(self, images: Tensor, labels: Tensor, batch: Tensor, rates: Rates, totals: Totals) -> Totals:
         """Score images laid out as for training, `batch` of them at a time; add to `totals`."""
@@ -238,7 +237,8 @@ def _each_batch(
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    guesses = tf.argmax(logits, 1, output_type=tf.int32)
+    # Of the probabilities, as in Keras: a row with a logit that is not finite is NaN throughout, and of class 0.
+    guesses = tf.argmax(tf.nn.softmax(logits), 1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(tf.equal(guesses, labels), tf.int32))
 
 

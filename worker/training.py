@@ -228,8 +228,9 @@ def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Sh
 
 
 def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> steps.Rates:
-    names = steps.Rates._fields[1:]
-    return steps.Rates(*(steps.on_device(value, "float32") for value in (scale, *(hyperparameters[n] for n in names))))
+    made = {"scale": scale, "dropout_scale": 1.0 / (1.0 - float(hyperparameters["dropout_rate"]))}
+    values = ({**hyperparameters, **made}[name] for name in steps.Rates._fields)
+    return steps.Rates(*(steps.on_device(value, "float32") for value in values))
 
 
 steps.prepare()
