@@ -3,12 +3,12 @@
 import os
 import shutil
 import socket
-import sys
 import time
 from pathlib import Path
 
 import psutil
 
+from app.notes import say
 from app.supervisor import Part
 
 
@@ -34,8 +34,9 @@ def broker_part(home: Path, socket_path: Path, log: Path) -> Part:
     command = [find_program(), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
     def before_start(quick_deaths: int) -> None:
-        if quick_deaths == 2:
+        if quick_deaths == 2 and folder.exists():
             set_aside(folder)
+        _private(folder)
 
     return Part("broker", command, log, grace=5.0, before_start=before_start)
 
@@ -82,8 +83,7 @@ def set_aside(folder: Path) -> None:
     """Begin with an empty queue when the old one cannot be read: messages are hints, so no work is lost."""
     aside = folder.with_name(f"broker.unreadable-{int(time.time())}")
     folder.rename(aside)
-    print(f"The broker's queue cannot be read and is now in {aside}; the jobs go on without it.", file=sys.stderr)
-    _private(folder)
+    say(f"The broker's queue cannot be read and is now in {aside}; the jobs go on without it.")
 
 
 def _private(folder: Path) -> None:

@@ -17,12 +17,14 @@ import psutil
 
 from app.embedded import BrokerUnavailable, answers, broker_part, left_behind
 from app.environment import MARK, of_children
+from app.notes import say
 from app.supervisor import Part, Supervisor
-from app.tuning.settings import Settings, settings
+from app.tuning import urls
+from app.tuning.settings import UNUSABLE, Settings, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 WORKER_GRACE = 20.0  # seconds; a worker gives its fit back within ten
-PATIENCE = 20.0  # seconds before it is said what the start waits for
+PATIENCE = 10.0  # seconds before it is said what the start waits for
 
 
 class CannotStart(Exception):
@@ -40,7 +42,7 @@ def run(host: str, port: int, workers: int | None) -> int:
             url = f"http://{_reachable(host)}:{port}"
             return _supervise(here, host, port, _processes() if workers is None else workers, url, held)
     except (CannotStart, BrokerUnavailable) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
     return 1
 
 
@@ -52,12 +54,12 @@ def _supervise(here: Settings, host: str, port: int, workers: int, url: str, hel
         if not _start(supervisor, here, host, port, workers, url):
             return 0 if supervisor.signals else 1
         write_running(held, url)
-        print(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", flush=True)
+        say(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", sys.stdout)
         supervisor.run()
         return 0
     finally:
         if supervisor.signals:
-            print("Stopping (once more stops at once)", file=sys.stderr)
+            say("Stopping (once more stops at once)")
         supervisor.stop()
         end(strays(home))
 
@@ -65,6 +67,7 @@ def _supervise(here: Settings, host: str, port: int, workers: int, url: str, hel
 def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers: int, url: str) -> bool:
     """Start the broker, then all that needs it; True once `/readyz` says 200."""
     home, logs = here.home.absolute(), here.home.absolute() / "logs"
+    _prepare_database(supervisor, logs)
     if not here.broker_url:
         supervisor.start([broker_part(home, here.broker_socket, logs / "broker.log")])
         if not supervisor.wait_until(lambda: answers(here.broker_socket)):
@@ -72,9 +75,31 @@ def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers
     supervisor.start([_api(host, port, logs)])
     supervisor.start(_worker(number, logs) for number in range(1, workers + 1))
     if host not in {"127.0.0.1", "::1", "localhost"}:
-        print(f"Whoever can reach port {port} of {host} can use this Tunewell.", file=sys.stderr)
-    waiting = _Readiness(url)
-    return supervisor.wait_until(waiting.over) or _not_started(supervisor)
+        say(f"Whoever can reach port {port} of {host} can use this Tunewell.")
+    readiness = _Readiness(url, logs / "api.log")
+    if not supervisor.wait_until(readiness.over):
+        return _not_started(supervisor)
+    if readiness.degraded:
+        say(f"Degraded: the broker at {urls.place(here.broker)} cannot be reached; jobs are accepted and wait for it.")
+    return True
+
+
+def _prepare_database(supervisor: Supervisor, logs: Path) -> None:
+    """Bring the database to the newest schema, or say why that cannot be yet: the API goes on trying.
+
+    Raises:
+        CannotStart: it is another program's or a newer Tunewell's.
+    """
+    part = Part("migration", [sys.executable, "-m", "app.tuning.migrations"], logs / "migration.log")
+    part.start(supervisor.environment, PROJECT)
+    deadline = time.monotonic() + PATIENCE
+    supervisor.wait_until(lambda: not part.alive() or time.monotonic() > deadline)
+    code = part.process.poll() if part.process else None
+    part.end_group()
+    if code == UNUSABLE:
+        raise CannotStart(f"Tunewell cannot start on this database:\n{part.last_lines()}")
+    if code != 0 and not supervisor.signals:
+        say(f"The database cannot be used yet:\n{part.last_lines()}")
 
 
 def _not_started(supervisor: Supervisor) -> bool:
@@ -100,19 +125,21 @@ def _worker(number: int, logs: Path) -> Part:
 class _Readiness:
     """Asks `/readyz` until it says 200, and tells once what it waits for when that takes long."""
 
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/readyz"
+    def __init__(self, url: str, log: Path) -> None:
+        self._url, self._log = f"{url}/readyz", log
         self._told_at = time.monotonic() + PATIENCE
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        self.degraded = False
 
     def over(self) -> bool:
         try:
             with self._open(self._url, timeout=2) as answer:
+                self.degraded = json.load(answer).get("status") == "degraded"
                 return bool(answer.status == 200)
         except (OSError, ValueError) as error:
             if time.monotonic() >= self._told_at:
                 self._told_at = float("inf")
-                print(f"Still waiting for {self._url} ({error})", file=sys.stderr)
+                say(f"Still waiting for {self._url} ({error}); what keeps it may stand in {self._log}")
             return False
 
 
@@ -152,10 +179,9 @@ def running(home: Path) -> dict[str, Any] | None:
 
 def write_running(held: TextIO, url: str) -> None:
     """Note in the lock file where this Tunewell is; an empty URL says that it is not ready or no more."""
-    held.seek(0)
-    held.truncate()
-    json.dump({"pid": os.getpid(), "url": url} if url else {}, held)
-    held.flush()
+    with suppress(OSError):  # on a full disk it is not noted
+        os.ftruncate(held.fileno(), 0)
+        os.write(held.fileno(), json.dumps({"pid": os.getpid(), "url": url} if url else {}).encode())
 
 
 def strays(home: Path) -> list[psutil.Process]:
@@ -188,7 +214,7 @@ def _signal(process: psutil.Process, how: str) -> None:
 
 def _end_left_behind(home: Path) -> None:
     if found := strays(home):
-        print(f"Ending {len(found)} processes that an earlier Tunewell left behind", file=sys.stderr)
+        say(f"Ending {len(found)} processes that an earlier Tunewell left behind")
         end(found, grace=10.0)
 
 

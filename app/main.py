@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -17,6 +18,7 @@ from app.tuning.house import House
 from app.tuning.settings import settings
 
 MOST_THREADS = 16  # requests at a time; each thread has a stack and a share of the heap
+PREPARE_SECONDS = 5  # then the service begins without its database, for which house-keeping goes on trying
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
@@ -29,7 +31,8 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
         anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
         app.state.engine = engine or connect(settings().database)
         app.state.house = keeping(app.state.engine)
-        app.state.house.prepare()
+        with anyio.move_on_after(PREPARE_SECONDS):  # requests are told that the database is away, and asked again
+            await anyio.to_thread.run_sync(app.state.house.prepare, abandon_on_cancel=True)
         app.state.house.start()
         memory.spare()
         yield

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app import notes
+
 QUICK = 10.0  # seconds; a process that lives less than this has died at once
 LONGEST_PAUSE = 5.0  # seconds before a process that keeps dying is started again
 POLL = 0.1
@@ -18,10 +20,6 @@ TAIL_LINES = 12
 LONGEST_LOG = 20_000_000  # bytes; a longer log is put aside when its process starts
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(eq=False)
@@ -41,6 +39,7 @@ class Part:
 
     def start(self, environment: Mapping[str, str], folder: Path) -> None:
         self.before_start(self.quick_deaths)
+        self.log.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         if self.log.exists() and self.log.stat().st_size > LONGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
@@ -82,9 +81,12 @@ class Part:
 
     def last_lines(self) -> str:
         """The end of what this process has written, indented."""
-        with self.log.open("rb") as log:
-            log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 10_000))
-            lines = log.read().decode(errors="replace").splitlines()
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 10_000))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError as error:
+            lines = [f"it cannot be read ({error.strerror})"]
         return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
 
 
@@ -94,7 +96,7 @@ class Supervisor:
 
     environment: Mapping[str, str]
     folder: Path
-    say: Callable[[str], None] = _say
+    say: Callable[[str], None] = notes.say
     stages: list[list[Part]] = field(default_factory=list)
     signals: int = 0
 

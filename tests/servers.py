@@ -65,6 +65,12 @@ class Postgres:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    def demand_password(self, user: str) -> None:
+        """Let this user in by password only."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {user} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        self.execute("SELECT pg_reload_conf()")
+
     def start(self) -> None:
         """Start it, and return when it answers."""
         places = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,12 +18,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, event, inspect, select, text
 
-from app.tuning import claims
+from app.tuning import claims, migrations
 from app.tuning.database import connect, reading
-from app.tuning.migrations import configuration, migrate, newest
+from app.tuning.migrations import VERSION_TABLE, UnusableDatabase, configuration, migrate, newest
 from app.tuning.tables import EpochRow, Table
 from tests.ledger import Ledger, grid
 from tests.racing import CONTEXT
+from tests.test_local import until
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +32,11 @@ ROOT = Path(__file__).parent.parent
 def difference(engine: Engine) -> list[object]:
     """What Alembic would still change."""
     with engine.connect() as connection:
-        return list(compare_metadata(MigrationContext.configure(connection), Table.metadata))
+        return list(
+            compare_metadata(
+                MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}), Table.metadata
+            )
+        )
 
 
 def at_revision(url: str, revision: str) -> Engine:
@@ -48,7 +55,7 @@ def test_the_migrated_schema_is_that_of_the_tables(engine: Engine) -> None:
 def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [(newest(),)]
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).all() == [(newest(),)]
 
 
 @pytest.mark.parametrize("revision", ["0001", None], ids=["from the first", "from nothing"])
@@ -73,6 +80,84 @@ def test_what_was_recorded_before_is_there_afterwards(database_url: str) -> None
     with reading(ledger.engine) as session:
         assert session.scalars(select(EpochRow.loss)).all() == [0.25]
     ledger.engine.dispose()
+
+
+def began_with_alembic_s_table(url: str, revision: str) -> Engine:
+    """A database as Tunewell made it before it had a version table of its own."""
+    engine = at_revision(url, revision)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text(f"ALTER TABLE {VERSION_TABLE} RENAME TO alembic_version"))
+    return engine
+
+
+def tables(engine: Engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_a_database_that_began_with_alembic_s_own_table_keeps_it(database_url: str) -> None:
+    engine = began_with_alembic_s_table(database_url, "0002")
+    migrate(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [(newest(),)]
+    assert tables(engine) == {"alembic_version", *Table.metadata.tables}
+    engine.dispose()
+
+
+def test_another_program_s_versions_are_left_alone(database_url: str) -> None:
+    engine = connect(database_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('0003')"))
+        connection.execute(text("CREATE TABLE experiments (id INTEGER)"))
+    migrate(engine)
+    assert tables(engine) == {"alembic_version", "experiments", VERSION_TABLE, *Table.metadata.tables}
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0003",)]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("names", [["alembic_version", "studies", "trials"], ["jobs"]])
+def test_a_database_with_another_program_s_tables_is_not_touched(database_url: str, names: list[str]) -> None:
+    engine = connect(database_url)
+    with engine.execution_options(writes=True).begin() as connection:
+        for name in names:
+            connection.execute(text(f"CREATE TABLE {name} (version_num VARCHAR(32))"))
+    with pytest.raises(UnusableDatabase, match=f"another program's tables.*{names[-1]}"):
+        migrate(engine)
+    assert tables(engine) == set(names)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("make", [at_revision, began_with_alembic_s_table])
+def test_a_newer_tunewell_s_database_is_not_touched(database_url: str, make: Callable[[str, str], Engine]) -> None:
+    engine = make(database_url, "0001")
+    before = tables(engine)
+    with engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text(f"UPDATE {(before - {*Table.metadata.tables}).pop()} SET version_num = '9999'"))
+    with pytest.raises(UnusableDatabase, match="newer"):
+        migrate(engine)
+    assert tables(engine) == before
+    engine.dispose()
+
+
+def test_a_migration_waits_for_whoever_holds_a_lock(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)
+    engine = at_revision(database_url, "0001")
+    waiter = threading.Thread(target=migrate, args=(engine,))
+    with engine.execution_options(writes=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("LOCK TABLE fits IN ACCESS SHARE MODE"))
+        waiter.start()
+        until(lambda: "migration waits for a lock" in caplog.messages, 60)
+        time.sleep(2.5)
+        assert waiter.is_alive()
+    waiter.join(60)
+    assert caplog.messages.count("migration waits for a lock") == 1
+    assert difference(engine) == []
+    engine.dispose()
 
 
 def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path) -> None:
@@ -128,7 +213,7 @@ def start(url: str, in_the_middle: Event | None = None) -> None:
     event.listen(engine, "before_cursor_execute", stay)
     migrate(engine)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == newest()
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one() == newest()
 
 
 def assert_all_arrive(starters: list[ForkServerProcess], url: str) -> None:

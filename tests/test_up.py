@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -40,21 +41,25 @@ SHELL = {
 
 
 @contextmanager
-def started(folder: Path, workers: int, home: str = "here", **variables: str) -> Iterator["subprocess.Popen[str]"]:
+def started(
+    folder: Path, workers: int, home: str = "here", port: int = 0, stderr: Any = subprocess.PIPE, **variables: str
+) -> Iterator["subprocess.Popen[str]"]:
     """`tunewell up` in a folder that holds packages named like Tunewell's own."""
     for name in ("app", "worker"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWELL_")}
     environment |= {"PYTHONPATH": str(local.PROJECT), "TUNEWELL_HOME": home} | variables
-    command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", "0", "--workers", str(workers)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+    command = [sys.executable, "-P", "-m", "app.cli", "up", "--port", str(port), "--workers", str(workers)]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr
+    ) as process:
         try:
             yield process
         finally:
-            process.terminate()
-            process.communicate(timeout=60)
+            if process.poll() is None:
+                process.terminate()
+                process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def url_of(process: "subprocess.Popen[str]") -> str:
 
 
 def test_a_job_succeeds_whatever_the_home_is_called_and_the_shell_is_set_to(tmp_path: Path) -> None:
-    with started(tmp_path, workers=1, home=NASTY, **SHELL) as process, Client(url_of(process)) as client:
+    with started(tmp_path, 1, NASTY, 0, subprocess.PIPE, **SHELL) as process, Client(url_of(process)) as client:
         spec = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}}
         job = client.create(json.dumps(spec | {"fixed": {"epochs": 1}}).encode())
         until(lambda: client.job(job["id"])["ended_at"] is not None, 90)
@@ -95,7 +100,11 @@ def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess
     assert rest == ""
     assert "api was killed by signal 9; starting it again" in errors
     assert all(gone(process.pid) for process in started)
-    assert {file.name for file in (tmp_path / "here" / "logs").iterdir()} == {"api.log", "broker.log"}
+    assert {file.name for file in (tmp_path / "here" / "logs").iterdir()} == {
+        "api.log",
+        "broker.log",
+        "migration.log",
+    }
 
 
 def is_ready(url: str) -> bool:

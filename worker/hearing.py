@@ -17,7 +17,7 @@ from celery.worker import state
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import broker, claims
+from app.tuning import broker, claims, failures
 from app.tuning.database import reading
 
 PERIOD_SECONDS = 5.0
@@ -35,6 +35,10 @@ class Hearing(threading.Thread):
         self._engine, self._worker, self._processes = engine, worker, processes
 
     def run(self) -> None:
+        try:
+            self._engine()
+        except SQLAlchemyError as error:
+            log.warning("database away", extra={"reason": failures.reason(error)})
         deaf = 0
         while state.should_stop is None and state.should_terminate is None:
             time.sleep(PERIOD_SECONDS)

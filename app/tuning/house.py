@@ -11,10 +11,10 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import broker, claims, store
+from app.tuning import broker, claims, failures, store
 from app.tuning.claims import LEASE_SECONDS
 from app.tuning.database import AWAY, reading, writing
-from app.tuning.migrations import migrate_apart
+from app.tuning.migrations import UnusableDatabase, migrate_apart
 from app.tuning.tables import Outcome
 
 PERIOD_SECONDS = 2.0
@@ -101,8 +101,8 @@ class House(threading.Thread):
             chore(self._engine)
         except (SQLAlchemyError, *broker.BrokerError) as error:
             if name not in self._troubles:
-                unforeseen = isinstance(error, SQLAlchemyError) and not isinstance(error, AWAY)
-                extra = {"chore": name, "reason": type(error).__name__}
+                unforeseen = isinstance(error, SQLAlchemyError) and not isinstance(error, (*AWAY, UnusableDatabase))
+                extra = {"chore": name, "reason": failures.reason(error)}
                 log.warning("house-keeping waits", extra=extra, exc_info=unforeseen)
             self._troubles.add(name)
             if not isinstance(error, SQLAlchemyError):

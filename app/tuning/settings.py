@@ -13,6 +13,7 @@ from sqlalchemy import URL
 
 from app.tuning import urls
 
+UNUSABLE = 78  # the exit code of what cannot work as it is set up, by sysexits.h
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
 
 

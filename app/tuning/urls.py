@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -93,6 +91,9 @@ def _sqlite(url: URL, text: str) -> URL:
 
 
 def _postgresql(url: URL) -> URL:
+    from psycopg import ProgrammingError  # which few processes that read settings have a use for
+    from psycopg.conninfo import make_conninfo
+
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError("the port must be from 1 to 65535")
     if re.search(r"[@\s]", url.host or ""):

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from app.tuning.database import connect
-from app.tuning.migrations import configuration, migrate, newest
+from app.tuning.migrations import VERSION_TABLE, configuration, migrate, newest
 from tests import racing
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
@@ -50,7 +50,7 @@ def start(ground: Ground, row: Row, revisions: Sequence[str | None] = (None, "00
 def _version(database: str) -> str | None:
     engine = connect(database)
     with engine.connect() as connection:
-        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        version = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
     engine.dispose()
     return version
 

@@ -1,9 +1,22 @@
 """`python -m app.tuning.migrations`: bring the database of the settings to the newest schema."""
 
-from app.tuning import logs
+import logging
+import sys
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.tuning import failures, logs
 from app.tuning.database import connect
-from app.tuning.migrations import migrate
-from app.tuning.settings import settings
+from app.tuning.migrations import UnusableDatabase, migrate
+from app.tuning.settings import UNUSABLE, settings
 
 logs.set_up()
-migrate(connect(settings().database))
+log = logging.getLogger("tunewell.migrations")
+try:
+    migrate(connect(settings().database))
+except UnusableDatabase as error:
+    log.error(str(error))
+    sys.exit(UNUSABLE)
+except (SQLAlchemyError, OSError) as error:
+    log.error("the database cannot be used", extra={"reason": failures.reason(error)})
+    sys.exit(1)

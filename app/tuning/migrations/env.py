@@ -4,5 +4,6 @@ from alembic import context
 
 from app.tuning.tables import Table
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Table.metadata)
+given = context.config.attributes
+context.configure(connection=given["connection"], target_metadata=Table.metadata, version_table=given["version_table"])
 context.run_migrations()
