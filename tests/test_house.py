@@ -80,10 +80,10 @@ def test_old_keys_are_dropped_and_new_ones_kept(engine: Engine) -> None:
 def queue(broker: Broker) -> Iterator[Broker]:
     """An empty queue that this process's wakes go to."""
     usual = wakes.celery.conf.broker_url
-    wakes.celery.conf.broker_url = wakes.celery.conf.broker_write_url = broker.url
+    wakes.celery.conf.broker_url = broker.url
     broker.client().flushall()
     yield broker
-    wakes.celery.conf.broker_url = wakes.celery.conf.broker_write_url = usual
+    wakes.celery.conf.broker_url = usual
 
 
 def test_workers_are_woken_once_when_fits_wait_and_no_wake_does(sqlite_engine: Engine, queue: Broker) -> None:
