@@ -1,5 +1,6 @@
 """Talks to a Tunewell service over HTTP, with the retries that a well-behaved client makes."""
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -131,24 +132,24 @@ class Client:
 
     def _send(self, method: str, path: str, patience: float | None = None, **request: Any) -> httpx2.Response:
         """The response, asked for again for `patience` seconds while there is none or one that says 'later'."""
-        started, pause, noted, absent = time.monotonic(), 0.25, "", True
+        started, pause, noted, absent, sent = time.monotonic(), 0.25, "", True, False
         while True:
             outcome = self._attempt(method, path, request)
             if isinstance(outcome, httpx2.Response):
-                return self._accepted(outcome, again=not absent)
-            absent = absent and outcome.absent
-            if time.monotonic() - started >= (self._patience(method, absent) if patience is None else patience):
-                raise ServiceUnreachable(outcome.reason, absent=absent, maybe_done=not absent and method != "GET")
+                return self._accepted(outcome, again=sent)
+            absent, sent = absent and outcome.absent, sent or outcome.sent
+            if time.monotonic() - started >= (self._patience(method, sent) if patience is None else patience):
+                raise ServiceUnreachable(outcome.reason, absent=absent, maybe_done=sent and method != "GET")
             if outcome.reason != noted:
                 self.note(f"{outcome.reason}; trying again")
             noted = outcome.reason
             time.sleep(outcome.wait or pause)
             pause = min(pause * 2, LONGEST_PAUSE / 2)
 
-    def _patience(self, method: str, absent: bool) -> float:
+    def _patience(self, method: str, sent: bool) -> float:
         if method == "GET":
             return self._read_patience
-        return ABSENT_PATIENCE if absent else CHANGE_PATIENCE
+        return CHANGE_PATIENCE if sent else ABSENT_PATIENCE
 
     def _attempt(self, method: str, path: str, request: Document) -> "httpx2.Response | _Failure":
         """The response, or why there is none that is final."""
@@ -157,11 +158,12 @@ class Client:
         except (httpx2.RequestError, UnicodeError) as error:  # UnicodeError: a name that cannot be one in DNS
             through = ", through the environment's proxy" if self._proxy else ""
             reason = f"{self.url} does not answer ({_cause(error)}{through})"
-            return _Failure(reason, 0.0, isinstance(error, NEVER_SENT))
+            sent = not isinstance(error, NEVER_SENT)
+            return _Failure(reason, 0.0, sent, absent=not (sent or self._proxy or _is_of_tls(error)))
         if response.status_code not in TRY_LATER:
             return response
         wait = _retry_after(response, 0.0)
-        return _Failure(f"{self.url} cannot serve now ({_reason(response)})", wait, absent=False)
+        return _Failure(f"{self.url} cannot serve now ({_reason(response)})", wait, sent=True, absent=False)
 
     def _accepted(self, response: httpx2.Response, again: bool) -> httpx2.Response:
         method, status = response.request.method, response.status_code
@@ -185,11 +187,12 @@ class Client:
 
 
 class _Failure(NamedTuple):
-    """Why an attempt has no final response, and when to try again: after `wait` seconds, 0 for as the client likes."""
+    """Why an attempt has no final response, and when to try again."""
 
     reason: str
-    wait: float
-    absent: bool
+    wait: float  # seconds; 0 for as the client likes
+    sent: bool  # the request may have reached the service
+    absent: bool  # nothing that was asked responded in any way
 
 
 def _path(job_id: str, rest: str = "") -> str:
@@ -206,6 +209,13 @@ def _retry_after(response: httpx2.Response, default: float) -> float:
 
 def _reason(response: httpx2.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}".strip()
+
+
+def _is_of_tls(error: BaseException | None) -> bool:
+    """Whether the error comes from a server with which no TLS connection could be made."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _cause(error: Exception) -> str:

@@ -141,6 +141,7 @@ def test_a_proxy_that_cannot_be_used_exits_with_3_and_a_sentence(monkeypatch: py
     assert result.exit_code == 3
     assert json.loads(result.stdout)["detail"].startswith(URL)
     assert "proxy" in result.stderr
+    assert "tunewell up" not in result.stderr
     assert "secret" not in result.output
 
 
@@ -205,6 +206,13 @@ def test_certificates_that_cannot_be_read_are_told(service: Service, monkeypatch
     secure = run("https://127.0.0.1:1", "show", JOB_ID)
     assert secure.exit_code == 3
     assert "SSL_CERT_FILE" in secure.stderr
+
+
+def test_a_server_without_tls_is_not_one_that_has_to_be_started(service: Service) -> None:
+    result = run(service.url.replace("http", "https"), "list")
+    assert result.exit_code == 3
+    assert "SSL" in result.stderr
+    assert "tunewell up" not in result.stderr
 
 
 @pytest.mark.parametrize("url", ["http://h:99999", "http://[::1", "http://h\n:1", "http://h:x", "ftp://h", "http://"])
