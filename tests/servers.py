@@ -114,6 +114,47 @@ def postgres() -> Iterator[Postgres]:
             server.kill()
 
 
+@contextmanager
+def pgbouncer(server: Postgres, *settings: str) -> Iterator[int]:
+    """The port of a PgBouncer in front of the server, in transaction mode, gone afterwards."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not program:
+        missing("PgBouncer")
+    user = "postgres" if os.geteuid() == 0 else None  # PgBouncer too refuses to run as root
+    port = free_port()
+    lines = [
+        "[databases]",
+        f"* = host=127.0.0.1 port={server.port} user=tunewell",
+        "[pgbouncer]",
+        f"listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=any",
+        "pool_mode=transaction\ndefault_pool_size=4\nmax_client_conn=200",
+        *settings,
+    ]
+    with tempfile.TemporaryDirectory(prefix="tw-pgb-") as folder:
+        file = Path(folder) / "pgbouncer.ini"
+        file.write_text("\n".join(lines))
+        if user:
+            shutil.chown(folder, user)
+        process = subprocess.Popen([program, "-q", str(file)], user=user, stderr=subprocess.DEVNULL, cwd="/")
+        try:
+            _listens(port)
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens on {port}"
+            time.sleep(0.05)
+
+
 class Broker:
     """A Redis or Valkey server of its own, which can be killed, frozen and started again."""
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
+from app.tuning import sessions
 from app.tuning.stored import load
 from app.tuning.tables import Utc
 
@@ -50,7 +51,7 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
     url = make_url(address)
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    return create_engine(
+    engine = create_engine(
         url,
         json_deserializer=load,
         pool_pre_ping=True,
@@ -64,9 +65,10 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 15_000,
-            "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC",
         },
     )
+    sessions.limit(engine)
+    return engine
 
 
 @contextmanager
