@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from sqlalchemy import make_url
 
 from app.tuning.settings import Settings
+from tests.servers import Postgres
 from tests.service_double import closed_port
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +30,12 @@ def stage(name: str) -> str:
     return found[1]
 
 
-def documented() -> dict[str, str]:
-    """The variables of the README's table for containers, with their defaults."""
-    part = (ROOT / "README.md").read_text().partition("\n## Containers\n")[2].partition("\n## ")[0]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "deployment.md"]
+
+
+def documented(page: Path) -> dict[str, str]:
+    """The variables of a page's table for containers, with their defaults."""
+    part = page.read_text().partition("\n## Containers\n")[2].partition("\n## ")[0]
     return {name: default.strip("` ") for name, default in re.findall(r"^\| `(\w+)` \|([^|]*)\|", part, re.MULTILINE)}
 
 
@@ -57,7 +62,10 @@ def as_read(**variables: str) -> dict[str, dict[str, Any]]:
 def test_every_variable_is_documented_with_its_default() -> None:
     used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT))
     assert TEXT.count("${") == len(re.findall(r"\$\{\w+:-[^}]*\}", TEXT)), "a variable without a default"
-    assert documented() == used | {"TUNEWELL_DATA_DIR": "a volume", "TUNEWELL_ALLOWED_HOSTS": ""}
+    tables = [table for page in PAGES if (table := documented(page))]
+    assert tables
+    for table in tables:
+        assert table == used | {"TUNEWELL_DATA_DIR": "a volume", "TUNEWELL_ALLOWED_HOSTS": ""}
 
 
 def test_the_defaults_open_one_port_on_this_machine_alone() -> None:
@@ -190,3 +198,19 @@ def test_the_data_folder_is_named_as_the_host_knows_it(tmp_path: Path) -> None:
     assert named.startswith(f"./mnist on the host ({tmp_path} in the container)")
     assert str(os.getuid()) in named
     assert Settings(data_dir=tmp_path).data_folder == f"{tmp_path} (TUNEWELL_DATA_DIR)"
+
+
+def test_a_password_that_is_not_the_volumes_is_one_line_that_says_what_to_do(postgres: Postgres) -> None:
+    url = make_url(postgres.new_database())
+    user = f"u{url.database}"
+    postgres.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
+    postgres.demand_password(user)
+    wrong = url.set(username=user, password="another").render_as_string(False)
+    command = [sys.executable, "-m", "app.tuning.migrations"]
+    environment = os.environ | {"TUNEWELL_DATABASE_URL": wrong}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert len(told.stderr.splitlines()) == 1
+    assert "password authentication failed" in told.stderr
+    assert "ALTER ROLE" in told.stderr
+    assert "another" not in told.stderr

@@ -18,5 +18,8 @@ except UnusableDatabase as error:
     log.error(str(error))
     sys.exit(UNUSABLE)
 except (SQLAlchemyError, OSError) as error:
-    log.error("the database cannot be used", extra={"reason": failures.reason(error)})
+    told = {"reason": failures.reason(error)}
+    if "password authentication failed" in told["reason"]:
+        told["advice"] = "the role keeps the password it was made with: use that, or change it with ALTER ROLE"
+    log.error("the database cannot be used", extra=told)
     sys.exit(1)
