@@ -7,17 +7,17 @@ from app.schemas import DatasetAnswer, DatasetPage, Hyperparameter, ModelAnswer,
 from app.tuning.datasets import DATASETS
 from app.tuning.models import MODELS, Model, hyperparameters
 
-router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problem(413, 500))
+router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problem(413, 421, 500))
 
 
 @router.get("/datasets")
-def list_datasets() -> DatasetPage:
+async def list_datasets() -> DatasetPage:
     """The data sets, with their shapes."""
     return DatasetPage(items=[DatasetAnswer.model_validate(one) for one in DATASETS.values()], next_page_token=None)
 
 
 @router.get("/models")
-def list_models() -> ModelPage:
+async def list_models() -> ModelPage:
     """The models, with every hyperparameter's type, bounds, default and meaning."""
     return ModelPage(items=[_answer(model) for model in MODELS.values()], next_page_token=None)
 

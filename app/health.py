@@ -10,11 +10,11 @@ from app.schemas import Health
 from app.tuning import broker
 from app.tuning.database import reading
 
-router = APIRouter(tags=["health"], responses=problem(413, 500))
+router = APIRouter(tags=["health"], responses=problem(413, 421, 500))
 
 
 @router.get("/livez")
-def livez() -> Health:
+async def livez() -> Health:
     """The process answers."""
     return Health(status="ok", checks={"process": "ok"})
 

@@ -10,14 +10,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
-from app import catalogue, health, memory, openapi, problems, routes
+from app import catalogue, health, memory, openapi, problems, routes, threads
 from app.bodies import BodyLimit
+from app.heads import Heads
+from app.hosts import OwnHosts
 from app.tuning import __version__, logs
 from app.tuning.database import connect
 from app.tuning.house import House
 from app.tuning.settings import settings
 
-MOST_THREADS = 16  # requests at a time; each thread has a stack and a share of the heap
 PREPARE_SECONDS = 5  # then the service begins without its database, for which house-keeping goes on trying
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
@@ -28,7 +29,7 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.set_up()
-        anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
+        threads.limit_readers()
         app.state.engine = engine or connect(settings().database)
         app.state.house = keeping(app.state.engine)
         with anyio.move_on_after(PREPARE_SECONDS):  # requests are told that the database is away, and asked again
@@ -42,13 +43,15 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
         title="Tunewell",
         version=__version__,
         description=DESCRIPTION,
+        license_info={"name": "MIT", "identifier": "MIT"},
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(BodyLimit)
+    for middleware in (BodyLimit, OwnHosts, Heads):  # the last one is asked first
+        app.add_middleware(middleware)
     for router in (routes.router, catalogue.router, health.router):
         app.include_router(router)
     problems.install(app)

@@ -51,7 +51,9 @@ class Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     page_size: PageSize = 20
-    page_token: str | None = Field(None, max_length=500, description="`next_page_token` of the page before.")
+    page_token: str | None = Field(
+        None, max_length=500, description="`next_page_token` of the page before; none or an empty one: the first page."
+    )
 
 
 class JobsQuery(Page):
@@ -66,7 +68,7 @@ class JobsQuery(Page):
 
     def place(self) -> JobPlace | None:
         """Where the page begins."""
-        if self.page_token is None:
+        if not self.page_token:
             return None
         moment, job_id = _opened(self.page_token, self.pages, _JOB_PLACE)
         if moment.utcoffset() != timedelta(0):
@@ -86,7 +88,7 @@ class TrialsQuery(Page):
 
     def place(self, job_id: UUID) -> Place | None:
         """Where the page begins."""
-        return None if self.page_token is None else _opened(self.page_token, self.pages(job_id), _TRIAL_PLACE)
+        return _opened(self.page_token, self.pages(job_id), _TRIAL_PLACE) if self.page_token else None
 
 
 _JOB_PLACE: TypeAdapter[tuple[str, JobPlace]] = TypeAdapter(tuple[str, tuple[AwareDatetime, UUID]])

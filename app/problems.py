@@ -125,8 +125,9 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if status != 405:
         return document(Problem(status, "" if status in DETAILS else title(status), headers))
     # The framework names the methods of the first route at this address only.
-    served: dict[str, Any] = request.app.openapi()["paths"].get(getattr(request.scope["route"], "path", ""), {})
-    allowed = ", ".join(sorted(method.upper() for method in served)) or (headers or {}).get("Allow", "")
+    served: dict[str, Any] = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
+    methods = {method.upper() for method in served} or set((headers or {}).get("Allow", "").split(", "))
+    allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
     return document(Problem(405, f"This address is for {allowed}.", {"Allow": allowed}))
 
 

@@ -32,6 +32,7 @@ from app.schemas import (
     Validation,
     trial_fields,
 )
+from app.threads import writes
 from app.tuning import reading as rows
 from app.tuning import store
 from app.tuning.database import reading, writing
@@ -46,12 +47,13 @@ POLL_SECONDS = 1  # between two polls of a job that has not ended
 FIRST_TAG = '"1"'  # of every new job, so that a replayed answer has it too
 
 
-def engine(request: Request) -> Engine:
+# Coroutines, as they need no thread to wait for.
+async def engine(request: Request) -> Engine:
     """The app's database."""
     return request.app.state.engine  # type: ignore[no-any-return]
 
 
-def house(request: Request) -> House:
+async def house(request: Request) -> House:
     """The app's house-keeping."""
     return request.app.state.house  # type: ignore[no-any-return]
 
@@ -59,7 +61,16 @@ def house(request: Request) -> House:
 Database = Annotated[Engine, Depends(engine)]
 Keeping = Annotated[House, Depends(house)]
 TrialNumber = Annotated[Number, Digits, Path(description="The trial's number, from 0.")]
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="ETags of answers that are known.")]
+IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of answers that are known.")
+
+
+async def known_tags(request: Request, _: Annotated[str | None, IF_NONE_MATCH] = None) -> list[str]:
+    """The ETags that the client has, of however many header lines."""
+    tags = ",".join(request.headers.getlist("If-None-Match")).split(",")
+    return [tag.strip().removeprefix("W/") for tag in tags]
+
+
+KnownTags = Annotated[list[str], Depends(known_tags)]
 KEY = Header(
     alias="Idempotency-Key",
     min_length=1,
@@ -77,17 +88,24 @@ class ResultsQuery(BaseModel):
     format: Literal["json", "csv"] = "json"
 
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problem(413, 422, 500, 503))
+router = APIRouter(
+    prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problem(413, 421, 422, 500, 503)
+)
 
 
 @router.post(
     "",
     status_code=202,
     response_model=JobAnswer,
-    responses={**answer(202, "The job is stored.", "Location", "ETag", "Retry-After"), **problem(415)},
+    responses={**answer(202, "The job is stored.", "Location", "ETag", "Retry-After"), **problem(403, 415)},
 )
+@writes
 def create_job(
-    spec: JobSpec, database: Database, keeping: Keeping, idempotency_key: Annotated[str | None, KEY] = None
+    request: Request,
+    spec: JobSpec,
+    database: Database,
+    keeping: Keeping,
+    idempotency_key: Annotated[str | None, KEY] = None,
 ) -> Response:
     """Post a search; poll the job at the `Location` that is answered."""
     try:
@@ -95,7 +113,7 @@ def create_job(
             found = candidates(spec)
             digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
             if known := _remembered(database, idempotency_key):
-                return _replayed(known, digest)
+                return _replayed(request, known, digest)
             with writing(database) as session:
                 job = store.create(session, spec, found)
                 text = JobAnswer.of(job, None).model_dump_json()
@@ -104,10 +122,10 @@ def create_job(
     except IntegrityError:
         # The same POST was accepted a moment ago.
         if known := _remembered(database, idempotency_key):
-            return _replayed(known, digest)
+            return _replayed(request, known, digest)
         raise
     keeping.nudge()
-    return _accepted(text)
+    return _accepted(request, text)
 
 
 @router.get("", responses=answer(200, "A page of jobs."))
@@ -134,19 +152,20 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPa
         **problem(404),
     },
 )
-def show_job(job_id: UUID, database: Database, if_none_match: IfNoneMatch = None) -> Response:
+def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
     """The job: its state, its counts and the best so far."""
     with reading(database) as session:
         job = _job(session, job_id)
         tag = etag(job)
         headers = {"ETag": tag, **polling(job)}
-        if if_none_match and _matches(if_none_match, tag):
+        if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)
         winner = rows.winners(session, [job]).get(job.id)
     return _json(JobAnswer.of(job, winner).model_dump_json(), headers=headers)
 
 
-@router.delete("/{job_id}", status_code=204, responses={**answer(204, "The job is gone."), **problem(404, 409)})
+@router.delete("/{job_id}", status_code=204, responses={**answer(204, "The job is gone."), **problem(403, 404, 409)})
+@writes
 def delete_job(job_id: UUID, database: Database) -> None:
     """Delete a job that has ended, with its trials."""
     with writing(database) as session:
@@ -160,8 +179,9 @@ def delete_job(job_id: UUID, database: Database) -> None:
     "/{job_id}/cancel",
     status_code=202,
     response_model=JobAnswer,
-    responses={**answer(202, "The job, cancelled or soon to be.", "ETag", "Retry-After"), **problem(404, 409)},
+    responses={**answer(202, "The job, cancelled or soon to be.", "ETag", "Retry-After"), **problem(403, 404, 409)},
 )
+@writes
 def cancel_job(job_id: UUID, database: Database) -> Response:
     """Cancel a job: what is queued at once, what is running within two seconds."""
     with writing(database) as session:
@@ -273,16 +293,12 @@ def polling(job: Job) -> dict[str, str]:
     return {} if job.state in ENDED_JOB else {"Retry-After": str(POLL_SECONDS)}
 
 
-def _matches(wanted: str, tag: str) -> bool:
-    return wanted.strip() == "*" or tag in [one.strip().removeprefix("W/") for one in wanted.split(",")]
-
-
 def _json(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(text, status, headers, "application/json")
 
 
-def _accepted(text: str) -> Response:
-    location = f"/v1/jobs/{json.loads(text)['id']}"
+def _accepted(request: Request, text: str) -> Response:
+    location = f"{request.scope.get('root_path', '')}/v1/jobs/{json.loads(text)['id']}"
     return _json(text, 202, {"Location": location, "ETag": FIRST_TAG, "Retry-After": str(POLL_SECONDS)})
 
 
@@ -293,10 +309,10 @@ def _remembered(database: Engine, key: str | None) -> IdempotencyKey | None:
         return store.remembered(session, key)
 
 
-def _replayed(known: IdempotencyKey, digest: str) -> Response:
+def _replayed(request: Request, known: IdempotencyKey, digest: str) -> Response:
     if known.body_sha256 != digest:
         raise refused([(("Idempotency-Key",), "This key came with another body: take a new key for a new job.")])
-    return _accepted(known.answer)
+    return _accepted(request, known.answer)
 
 
 def _job(session: Session, job_id: UUID) -> Job:

@@ -23,7 +23,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 class Live:
     """Processes on one database, one broker and one home; they log into the home."""
 
-    def __init__(self, home: Path, database_url: str, broker_url: str) -> None:
+    def __init__(self, home: Path, database_url: str, broker_url: str, host: str = "127.0.0.1") -> None:
         self._home, self._started = home, dict[str, subprocess.Popen[bytes]]()
         self._environment = {
             **os.environ,
@@ -32,7 +32,7 @@ class Live:
             "TUNEWELL_BROKER_URL": broker_url,
         }
         port = str(free_port())
-        self._start("api", "uvicorn", "app.main:app", "--port", port, "--no-access-log")
+        self._start("api", "uvicorn", "app.main:app", "--host", host, "--port", port, "--no-access-log")
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
         self.until(self._ready, START_SECONDS)
 
@@ -136,10 +136,10 @@ class Live:
 
 
 @contextmanager
-def live(home: Path, database_url: str, broker_url: str, workers: int) -> Iterator[Live]:
+def live(home: Path, database_url: str, broker_url: str, workers: int, host: str = "127.0.0.1") -> Iterator[Live]:
     """A running service with so many workers, gone afterwards."""
     home.mkdir(exist_ok=True)
-    made = Live(home, database_url, broker_url)
+    made = Live(home, database_url, broker_url, host)
     try:
         for number in range(workers):
             made.start_worker(f"w{number + 1}")

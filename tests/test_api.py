@@ -1,5 +1,6 @@
 """A job's way through the REST API: posted, polled, cancelled, deleted."""
 
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -7,8 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
+from app.main import create_app
 from app.tuning import claims
 from app.tuning.database import writing
+from tests.conftest import SilentHouse
 from tests.driving import ARTICLE, DRAWN, MOMENT, claim, drive, grid, post, record, scores, steady
 
 
@@ -234,15 +237,18 @@ def test_what_is_not_there_is_a_404_everywhere(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("method", "address", "allowed"),
     [
-        ("PUT", "/v1/jobs", "GET, POST"),
-        ("DELETE", "/v1/jobs", "GET, POST"),
-        ("PATCH", "/v1/jobs/{id}", "DELETE, GET"),
-        ("POST", "/v1/jobs/{id}", "DELETE, GET"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
+        ("DELETE", "/v1/jobs", "GET, HEAD, POST"),
+        ("PATCH", "/v1/jobs/{id}", "DELETE, GET, HEAD"),
+        ("POST", "/v1/jobs/{id}", "DELETE, GET, HEAD"),
         ("GET", "/v1/jobs/{id}/cancel", "POST"),
-        ("POST", "/v1/jobs/{id}/best", "GET"),
-        ("POST", "/readyz", "GET"),
-        ("POST", "/v1/models", "GET"),
-        ("TRACE", "/v1/jobs", "GET, POST"),
+        ("POST", "/v1/jobs/{id}/best", "GET, HEAD"),
+        ("POST", "/readyz", "GET, HEAD"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("HEAD", "/v1/jobs/{id}/cancel", "POST"),
+        ("TRACE", "/v1/jobs", "GET, HEAD, POST"),
     ],
 )
 def test_a_method_that_an_address_has_not_is_a_405_with_those_it_has(
@@ -251,4 +257,48 @@ def test_a_method_that_an_address_has_not_is_a_405_with_those_it_has(
     answer = sqlite_client.request(method, address.format(id=uuid4()))
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert allowed in answer.json()["detail"]
+    assert method == "HEAD" or allowed in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("known", [['"9"', "{tag}"], ["{tag}", '"9"'], ['"8", "9"', 'W/{tag}, "7"'], ["", "*"]])
+def test_known_tags_may_stand_in_several_lines(sqlite_client: TestClient, known: list[str]) -> None:
+    address = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
+    tag = sqlite_client.get(address).headers["ETag"]
+    lines = [("If-None-Match", line.format(tag=tag)) for line in known]
+    assert sqlite_client.get(address, headers=lines).status_code == 304
+    assert sqlite_client.get(address, headers=[("If-None-Match", '"9"'), ("If-None-Match", '"8"')]).status_code == 200
+
+
+OF_A_JOB = ("", "/best", "/trials", "/trials/0", "/results", "/results?format=csv", "x", "/trials/9")
+OF_ALL = (
+    "/v1/jobs?state=running",
+    "/v1/jobs?state=odd",
+    "/v1/models",
+    "/v1/datasets",
+    "/livez",
+    "/docs",
+    "/openapi.json",
+)
+
+
+@pytest.mark.parametrize("address", [*(f"/v1/jobs/{{id}}{what}" for what in OF_A_JOB), *OF_ALL, "/v1/nothing"])
+def test_a_head_is_answered_as_the_get_without_its_body(client: TestClient, engine: Engine, address: str) -> None:
+    job_id = post(client, grid(2))["id"]
+    drive(engine, job_id, steady)
+    got, asked = (client.request(method, address.format(id=job_id)) for method in ("GET", "HEAD"))
+    assert (asked.status_code, dict(asked.headers)) == (got.status_code, dict(got.headers))
+    assert got.content and not asked.content
+
+
+def test_behind_a_prefix_the_location_leads_to_the_job(engine: Engine) -> None:
+    with TestClient(create_app(engine, SilentHouse), root_path="/tunewell") as client:
+        answers = [client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"}) for _ in range(2)]
+        job_id = answers[0].json()["id"]
+        assert [answer.headers["Location"] for answer in answers] == [f"/tunewell/v1/jobs/{job_id}"] * 2
+        assert client.get(answers[0].headers["Location"]).json() == answers[0].json()
+        docs = client.get("/tunewell/docs").text
+        assert "'/tunewell/openapi.json'" in docs
+        for address in re.findall(r'(?:src|href)="([^"]+)"', docs):
+            assert address.startswith("/tunewell/") and client.get(address).status_code == 200
+        assert client.get("/tunewell/openapi.json").json()["servers"] == [{"url": "/tunewell"}]
+        assert client.put("/tunewell/v1/jobs").headers["Allow"] == "GET, HEAD, POST"

@@ -42,9 +42,17 @@ def test_pages_lead_through_all_jobs_newest_first_even_those_of_one_moment(
         session.execute(update(Job).where(Job.id.in_(map(UUID, posted[2:6]))).values(created_at=MOMENT))
     found = walk(client, "/v1/jobs", {"page_size": page_size})
     assert sorted(job["id"] for job in found) == sorted(posted)
-    moments = [job["created_at"] for job in found]
+    moments = [datetime.fromisoformat(job["created_at"]) for job in found]
     assert moments == sorted(moments, reverse=True)
     assert [job["id"] for job in found[4:]] == [posted[6], posted[1], posted[0]]
+
+
+def test_an_empty_token_is_that_of_the_first_page(client: TestClient) -> None:
+    job_id = [post(client, grid(3))["id"] for _ in range(3)][-1]
+    for address in ("/v1/jobs?page_size=2", f"/v1/jobs/{job_id}/trials?page_size=2", "/v1/jobs?state=queued"):
+        answer = client.get(f"{address}&page_token=")
+        assert answer.status_code == 200
+        assert answer.json() == client.get(address).json()
 
 
 def test_jobs_can_be_listed_by_state(client: TestClient) -> None:
@@ -120,7 +128,6 @@ def test_a_token_is_good_for_its_own_list_only(sqlite_client: TestClient) -> Non
 
 
 PLACES = [
-    b"",
     b"null",
     b"[]",
     b"{}",

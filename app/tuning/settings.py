@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from sqlalchemy import URL
 from app.tuning import urls
 
 UNUSABLE = 78  # the exit code of what cannot work as it is set up, by sysexits.h
+# A name, `*.` and a name, an IPv4 or a bracketed IPv6 address, with a port or without; `*` alone; nothing.
+ALLOWED_HOST = re.compile(r"(\*|(\*\.)?[\w.-]+|\[?[0-9a-fA-F:.]+\]?)?(:\d+)?", re.ASCII)
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
 
 
@@ -36,6 +39,17 @@ class Settings(BaseSettings):
     )
     data_dir_on_host: str = Field("", description="What the data folder is called outside a container, for messages.")
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written: `text` or `json`.")
+    allowed_hosts: str = Field(
+        "", description="Host names that the API answers to besides its own; separated by commas, `*` for any."
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def hosts_are_names(cls, hosts: str) -> str:
+        """Reject what is no list of names or addresses."""
+        if not all(ALLOWED_HOST.fullmatch(host.strip()) for host in hosts.split(",")):
+            raise ValueError("it must be host names or addresses, separated by commas, such as tunewell.lan,10.0.0.5")
+        return hosts
 
     @field_validator("home", "data_dir")
     @classmethod
