@@ -137,21 +137,22 @@ def pgbouncer(server: Postgres, *settings: str) -> Iterator[int]:
             shutil.chown(folder, user)
         process = subprocess.Popen([program, "-q", str(file)], user=user, stderr=subprocess.DEVNULL, cwd="/")
         try:
-            _listens(port)
+            listens(port, process)
             yield port
         finally:
             process.kill()
             process.wait()
 
 
-def _listens(port: int) -> None:
+def listens(port: int, process: "subprocess.Popen[bytes]") -> None:
+    """Return when the process can be connected to."""
     deadline = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
-            assert time.monotonic() < deadline, f"nobody listens on {port}"
+            assert process.poll() is None and time.monotonic() < deadline, f"nobody listens on {port}"
             time.sleep(0.05)
 
 
