@@ -1,14 +1,14 @@
 """Whether the process lives, and whether it can do its work."""
 
 from fastapi import APIRouter, Request
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 
 from app.openapi import problem
 from app.problems import Away
 from app.schemas import Health
-from app.tuning import broker
-from app.tuning.database import reading
+from app.tuning import broker, failures
+from app.tuning.database import try_writing
+from app.tuning.outages import Standing, standing
 
 router = APIRouter(tags=["health"], responses=problem(413, 421, 500))
 
@@ -21,26 +21,33 @@ async def livez() -> Health:
 
 @router.get("/readyz", responses=problem(503))
 def readyz(request: Request) -> Health:
-    """The database answers; without the broker the service is degraded, since jobs are accepted but wait."""
-    database, queue = _database(request.app.state.engine), _broker()
-    checks = {name: "ok" if well else "unavailable" for name, well in (("database", database), ("broker", queue))}
-    if not database:
+    """The database can be written; without broker or house-keeping the service is degraded: jobs wait."""
+    house = request.app.state.house
+    well = {
+        "database": house.prepared and _database(request.app.state.engine),
+        "broker": _broker(),
+        "house_keeping": house.well(),
+    }
+    checks = {name: "ok" if one else "unavailable" for name, one in well.items()}
+    if not well["database"]:
         raise Away(checks=checks)
-    return Health.model_validate({"status": "ok" if queue else "degraded", "checks": checks})
+    if not house.lives():
+        raise Away("House-keeping has come to a stop; start the service again.", checks=checks)
+    return Health.model_validate({"status": "ok" if all(well.values()) else "degraded", "checks": checks})
 
 
 def _database(engine: Engine) -> bool:
     try:
-        with reading(engine) as session:
-            session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
-    except SQLAlchemyError:
-        return False
+        try_writing(engine)
+    except Exception as error:  # whatever it is, it is no reason to be without an answer
+        # Somebody else writes, but for how long? Those who had to wait too long have made a note of it.
+        return failures.locked(error) and standing(engine) is Standing.WELL
     return True
 
 
 def _broker() -> bool:
     try:
         broker.waiting()
-    except broker.BrokerError:
+    except Exception:
         return False
     return True

@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.refusals import LONGEST_MESSAGE, Path, cut, pointer, told
-from app.tuning import failures
 from app.tuning.database import AWAY
 from app.tuning.search import MOST_REFUSALS, SpecRefused
 
@@ -142,8 +141,7 @@ async def _on_refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_database(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, AWAY) or failures.unready(error):
-        log.warning("database away", extra={"reason": failures.reason(error)})
+    if isinstance(error, AWAY):
         full = isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "full" in str(error)
         return document(Away("The database has no space left.") if full else Away())
     return await _on_crash(_, error)

@@ -33,8 +33,8 @@ from app.schemas import (
     trial_fields,
 )
 from app.threads import writes
+from app.tuning import deletions, store
 from app.tuning import reading as rows
-from app.tuning import store
 from app.tuning.database import reading, writing
 from app.tuning.defaults import test_samples
 from app.tuning.house import House
@@ -166,13 +166,14 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
 
 @router.delete("/{job_id}", status_code=204, responses={**answer(204, "The job is gone."), **problem(403, 404, 409)})
 @writes
-def delete_job(job_id: UUID, database: Database) -> None:
+def delete_job(job_id: UUID, database: Database, keeping: Keeping) -> None:
     """Delete a job that has ended, with its trials."""
     with writing(database) as session:
         job = _locked(session, job_id)
         if job.state not in ENDED_JOB:
             raise Conflict(f"The job is {job.state}: cancel it first, or wait until it has ended.", polling(job))
-        store.remove(session, job)
+        deletions.begin(session, job)
+    keeping.nudge()
 
 
 @router.post(

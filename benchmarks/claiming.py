@@ -31,7 +31,7 @@ def claim(url: str, threads: int, seconds: float) -> Rates:
     claimed: dict[str, claims.Claim] = {}
 
     def keep(name: str) -> Callable[[], int]:
-        mine = fits.Claimant(engine, name, name).claim_next()
+        mine = fits.Claimant(engine, name, name, process.stopping).claim_next()
         assert mine, "every fit has been claimed: give the claimants more of them"
         claimed[name] = mine
         return lambda: _renew(engine, mine)

@@ -103,6 +103,9 @@ class SilentHouse(House):
     def start(self) -> None:
         """There is no thread to start."""
 
+    def lives(self) -> bool:
+        return True
+
     def stop(self) -> None:
         """There is no thread to stop."""
 

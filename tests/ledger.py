@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
-from app.tuning import claims, store
+from app.tuning import claims, deletions, store
 from app.tuning.claims import Claim, Hold, Result
 from app.tuning.database import clock, reading, writing
 from app.tuning.search import candidates
@@ -84,12 +84,16 @@ class Ledger:
         self.do(act)
 
     def remove(self, job_id: UUID) -> None:
+        """Delete the job as the API does, and then the rest of its rows."""
+
         def act(session: Session) -> None:
             job = store.lock(session, job_id)
             assert job is not None
-            store.remove(session, job)
+            deletions.begin(session, job)
 
         self.do(act)
+        while self.do(deletions.go_on):
+            pass
 
     def finish_search(self, job_id: UUID, score: Callable[[int, int], float | None]) -> None:
         """Train every fold: `score` of trial and fold is the accuracy, or None for a failure."""
@@ -100,8 +104,8 @@ class Ledger:
             assert self.do(claims.release, claim)
 
     def expire(self, fit_id: int) -> None:
-        """Let the fit's lease have run out."""
-        self.do(store.change, update(Fit).where(Fit.id == fit_id).values(lease_until=clock(-1)))
+        """Let the fit's lease have run out long ago."""
+        self.do(store.change, update(Fit).where(Fit.id == fit_id).values(lease_until=clock(-86_400)))
 
     def job(self, job_id: UUID) -> Job:
         with reading(self.engine) as session:

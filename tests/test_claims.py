@@ -229,18 +229,19 @@ def test_what_cannot_be_claimed_is_not_offered(engine: Engine) -> None:
         assert claims.claimable(session) == []
 
 
-def test_only_a_lease_that_has_run_out_is_expired(engine: Engine) -> None:
+def test_a_lease_lapses_only_as_it_was_seen(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     late, alive = ledger.claim(job_id), ledger.claim(job_id)
-    ledger.expire(late.fit_id)
     with reading(engine) as session:
-        assert claims.expired(session) == [Hold(job_id, late.fit_id, 1)]
-        assert claims.still_expired(session, late)
-        assert not claims.still_expired(session, alive)
-    assert ledger.do(claims.renew, late, 15.0), "late, but nobody has taken it back: it is still the worker's"
-    with reading(engine) as session:
-        assert not claims.still_expired(session, late)
+        seen = {lease.hold: lease for lease in claims.leases(session)}
+    assert set(seen) == {Hold(job_id, one.fit_id, 1) for one in (late, alive)}
+    ledger.do(claims.doubt, seen.values())
+    assert ledger.do(claims.renew, alive, LEASE_SECONDS), "nobody has taken it back: it is still the worker's"
+    lapsed = [ledger.do(claims.lapse, seen[Hold(job_id, one.fit_id, 1)], GONE) for one in (late, alive)]
+    assert lapsed == [True, False]
+    assert not ledger.do(claims.lapse, seen[Hold(job_id, late.fit_id, 1)], GONE), "once"
+    assert [ledger.fit(one.fit_id).state for one in (late, alive)] == [State.QUEUED, State.RUNNING]
 
 
 def test_the_death_of_a_process_is_known_by_its_message(engine: Engine) -> None:

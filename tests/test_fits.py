@@ -390,7 +390,7 @@ def test_the_watch_is_wound_up_by_reports_and_rests_between_fits(engine: Engine)
         return scored(0.5)
 
     assert run(engine, train, process)
-    assert (wound, process.watched) == ([2], 0)
+    assert (wound, process.watched) == ([1], 0)
 
 
 def test_a_long_silence_that_was_announced_holds_the_lease(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

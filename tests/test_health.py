@@ -39,14 +39,14 @@ def seconds(client: TestClient, address: str, status: str) -> float:
 def test_the_service_is_ready_when_database_and_broker_answer(client: TestClient, own_broker: Broker) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok"}}
+    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok", "house_keeping": "ok"}}
 
 
 def test_the_service_is_degraded_while_only_the_broker_is_away(sqlite_client: TestClient, own_broker: Broker) -> None:
     own_broker.kill()
     assert seconds(sqlite_client, "/readyz", "degraded") < 5
     checks = sqlite_client.get("/readyz").json()["checks"]
-    assert checks == {"database": "ok", "broker": "unavailable"}
+    assert checks == {"database": "ok", "broker": "unavailable", "house_keeping": "ok"}
     own_broker.start()
     assert seconds(sqlite_client, "/readyz", "ok") < 5
 

@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.tuning import claims
 from app.tuning.claims import MOST_LOST_ATTEMPTS, Claim
-from app.tuning.house import take_back
+from app.tuning.database import reading
 from app.tuning.tables import Fit, Outcome, State
 from tests.ledger import BROKEN, GONE, Ledger, grid, scored
 
@@ -284,11 +285,16 @@ class Store(RuleBasedStateMachine):
 
     @rule()
     def keep_house(self) -> None:
-        take_back(self.engine)
+        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        with reading(self.engine) as session:
+            late = [lease for lease in claims.leases(session) if lease.until < long_ago]
+        lapsed = [self.ledger.do(claims.lapse, lease, GONE) for lease in late]
         for job in self.jobs.values():
             for fit in job.fits:
                 if fit.state == "running" and fit.expired:
                     job.put_back(fit, lost=True)
+                    assert lapsed.pop()
+        assert not lapsed
 
     @rule(number=NUMBER, once_in_a_while=st.integers(0, 1))
     def cancel(self, number: int, once_in_a_while: int) -> None:
@@ -311,8 +317,8 @@ class Store(RuleBasedStateMachine):
     @rule(number=NUMBER)
     def remove(self, number: int) -> None:
         for job_id, job in self.some_job(number):
-            self.ledger.remove(job_id)
             if job.state not in OPEN:
+                self.ledger.remove(job_id)
                 del self.jobs[job_id]
                 for fit in job.fits:
                     fit.state = "deleted"

@@ -8,12 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
-from app.tuning import claims, house
+from app.tuning import claims
 from app.tuning.database import reading, writing
 from app.tuning.stored import load
 from app.tuning.tables import Outcome
 from tests.driving import claim, drive, grid, post, record, steady
-from tests.ledger import scored
+from tests.ledger import GONE, scored
+from tests.watching import Watching
 from worker import fits
 
 UNREADABLE: dict[str, dict[str, Any]] = {
@@ -113,7 +114,7 @@ def test_what_this_version_cannot_run_is_told_on_that_job_alone(part: str, engin
     for page in ("/trials", "/trials/0", "/results", "/results?format=csv"):
         assert client.get(f"{address}{page}").status_code == 200
     assert client.get(f"{address}/best").status_code == 409
-    house.take_back(engine)
+    Watching(engine).look()
     assert train_all(engine) == 4  # the other's
     assert client.get(f"/v1/jobs/{other['id']}").json()["state"] == "succeeded"
     assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
@@ -141,7 +142,7 @@ def test_fits_of_it_that_run_are_recorded_and_those_that_are_lost_are_not_given_
         lost = claim(engine, job["id"]) or pytest.fail("nothing to claim")
         store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
         with writing(engine) as session:
-            assert claims.lose(session, lost, Outcome.LOST, house.SILENT)
+            assert claims.lose(session, lost, Outcome.LOST, GONE)
         store_as(engine, job["id"], "spec", json.dumps(job["spec"]))
     store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
     record(engine, running, 0.75)

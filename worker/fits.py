@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from app.tuning import claims
 from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
@@ -21,10 +21,11 @@ from app.tuning.database import AWAY, reading, writing
 from app.tuning.stored import UnreadableSpec
 from app.tuning.tables import JobState, Outcome
 from worker.datasets import DatasetUnavailable
+from worker.retries import insist
 
 RENEW_SECONDS = 4.0  # between two writes of the lease
 LOOK_SECONDS = 0.3  # at least, between two looks for a cancellation
-RECORD_SECONDS = 600.0  # how long a finished fit waits for a database that is away
+PARTING_SECONDS = 10.0  # how long a process that is to stop still tries to record
 MOST_MESSAGE, MOST_TRACEBACK = 1024, 2800  # bytes, so that an error stays below 4 KiB
 SAID = {
     Outcome.SUCCEEDED: "fit ended",
@@ -87,21 +88,12 @@ class Keeper:
             self._silence = Silence(self._engine, self._claim, within)
             self._silence.start()
         now = time.monotonic()
-        due = now - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or self._epochs
-        if not due and now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        try:
-            state = self._renew() if due else self._look()
-        except AWAY:
-            # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
-            log.warning("database away", extra={"fit": self._claim.fit_id})
-            self._renewed = time.monotonic()
-            return
-        if state is None:
-            raise NoLongerMine
-        if state == JobState.CANCELLING:
-            raise Cancelled
+        due = now - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or bool(self._epochs)
+        if due or now - self._looked >= LOOK_SECONDS:
+            try:
+                self._speak(due)
+            finally:
+                self._process.watch(within)
 
     def end_silence(self) -> None:
         """Training speaks for itself again, or is over."""
@@ -116,6 +108,23 @@ class Keeper:
         """The epochs that are not written yet."""
         epochs, self._epochs = self._epochs, []
         return epochs
+
+    def _speak(self, due: bool) -> None:
+        self._process.rest()  # whoever waits for the database does not hang
+        began = time.monotonic()
+        try:
+            state = self._renew() if due else self._look()
+        except SQLAlchemyError:
+            # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
+            self._renewed = time.monotonic()
+            return
+        finally:
+            self._looked = time.monotonic()
+            self._deadline += self._looked - began
+        if state is None:
+            raise NoLongerMine
+        if state == JobState.CANCELLING:
+            raise Cancelled
 
     def _look(self) -> JobState | None:
         with reading(self._engine) as session:
@@ -144,7 +153,7 @@ class Silence(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(RENEW_SECONDS) and time.monotonic() < self._last:
-            with suppress(*AWAY), writing(self._engine) as session:
+            with suppress(SQLAlchemyError), writing(self._engine) as session:
                 claims.renew(session, self._claim, LEASE_SECONDS)
 
 
@@ -175,7 +184,7 @@ class Ending(NamedTuple):
 
 def run_fits(engine: Engine, train: Train, worker: str, message_id: str, process: Process, most: int) -> int:
     """Claim the next fit of any job, train it, record what came of it, and go on to the next: how many, at `most`."""
-    claimant = Claimant(engine, worker, message_id)
+    claimant = Claimant(engine, worker, message_id, process.stopping)
     claim = None
     for done in range(most):
         claim = claim or (None if process.stopping() else claimant.claim_next())
@@ -199,7 +208,7 @@ def _run(claim: Claim, train: Train, claimant: "Claimant", process: Process, las
         keeper.end_silence()
         process.rest()
     if last or process.stopping():
-        done, following = recorded(claimant.engine, ending.record), None
+        done, following = claimant.record(ending.record), None
     else:
         done, following = claimant.record_and_claim(ending.record, claim.job_id)
     _log_end(ending, done, fields)
@@ -224,9 +233,13 @@ class Claimant:
     engine: Engine
     worker: str
     message_id: str
+    stopping: Callable[[], bool]
 
     def claim_next(self) -> Claim | None:
         """The next fit of the job whose turn it is."""
+        return insist(self._claim_next, self.stopping)
+
+    def _claim_next(self) -> Claim | None:
         try:
             with reading(self.engine) as session:
                 jobs = claims.claimable(session)
@@ -235,10 +248,14 @@ class Claimant:
                     if claim := claims.claim(session, job_id, self.worker, self.message_id):
                         return claim
         except AWAY:
-            if recorded(self.engine, self._release_unheard):
+            if self.record(self._release_unheard):
                 log.warning("claim given back: the answer to it was lost")
             raise
         return None
+
+    def record(self, record: Record) -> bool:
+        """Record, alone."""
+        return recorded(self.engine, record, self.stopping)
 
     def record_and_claim(self, record: Record, job_id: UUID) -> tuple[bool, Claim | None]:
         """Record, and claim the next fit in the same transaction, which is faster than in two."""
@@ -248,8 +265,8 @@ class Claimant:
                 return done, claims.claim_again(session, job_id, self.worker, self.message_id) if done else None
         except Exception as error:  # whatever the claim came to, the result counts
             log.warning("recording again, alone", extra={"reason": type(error).__name__})
-        done = recorded(self.engine, record)
-        recorded(self.engine, self._release_unheard)
+        done = self.record(record)
+        self.record(self._release_unheard)
         return done, None
 
     def _release_unheard(self, session: Session) -> bool:
@@ -290,16 +307,20 @@ def _lost(claim: Claim, outcome: Outcome, reason: Error) -> Ending:
     return Ending(outcome, lambda session: claims.lose(session, claim, outcome, reason), reason)
 
 
-@retry(
-    retry=retry_if_exception_type(AWAY),
-    wait=wait_exponential_jitter(multiplier=0.1, max=5),
-    stop=stop_after_delay(RECORD_SECONDS),
-    reraise=True,
-)
-def recorded(engine: Engine, record: Record) -> bool:
-    """Record in one transaction, again and again while the database is away: what is recorded must bear repeating."""
-    with writing(engine) as session:
-        return record(session)
+def recorded(engine: Engine, record: Record, stopping: Callable[[], bool] = lambda: False) -> bool:
+    """Record in one transaction, again and again until it is done: what is recorded must bear repeating.
+
+    Whatever is wrong meanwhile, it is not the result; and once the fit is no longer its own, `record` finds nothing.
+
+    Raises:
+        Interrupted: the process is to stop, and there is still no way to record it.
+    """
+
+    def act() -> bool:
+        with writing(engine) as session:
+            return record(session)
+
+    return insist(act, stopping, PARTING_SECONDS)
 
 
 def told(error: BaseException) -> Error:

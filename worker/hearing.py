@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.tuning import broker, claims, failures
-from app.tuning.database import reading
+from app.tuning.database import reading, try_writing
 
 PERIOD_SECONDS = 5.0
 DEAF_CHECKS = 4  # in a row: a worker that hears takes a waiting wake within milliseconds
@@ -51,10 +51,11 @@ class Hearing(threading.Thread):
         try:
             if not broker.waiting():
                 return False
+            try_writing(self._engine())
             with reading(self._engine()) as session:
                 return bool(claims.claimable(session)) and claims.held(session, self._worker) < self._processes
         except (SQLAlchemyError, *broker.BrokerError):
-            return False  # without database or broker there is nothing to miss
+            return False  # without broker, or a database that can be written, there is nothing to miss
 
 
 def begin_again(children: Iterable[int]) -> None:

@@ -17,12 +17,13 @@ from sqlalchemy import Engine
 
 from app.tuning import broker, claims, logs
 from app.tuning.broker import celery
-from app.tuning.database import connect, reading
+from app.tuning.database import AWAY, connect, reading
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 from app.tuning.tables import Outcome
 from worker import fits, loss
 from worker.hearing import Hearing
+from worker.retries import Interrupted, insist
 
 FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
 INSTANCE = "TUNEWELL_WORKER_INSTANCE"  # in the environment of a worker's processes
@@ -87,21 +88,24 @@ def work(task: Task, train: fits.Train) -> None:
     """Train the next fit, and the next, until no job has any."""
     worker, message_id = identity(task.request.hostname), task.request.id
     try:
-        fits.run_fits(engine(), train, worker, message_id, process, FITS_PER_MESSAGE)
+        database = insist(engine, process.stopping)
+        fits.run_fits(database, train, worker, message_id, process, FITS_PER_MESSAGE)
         pass_on()
+    except Interrupted:
+        log.warning("stopped while the database was away")
     except MemoryError as error:  # between two fits; under its own name it would end Celery's main process
         raise RuntimeError("out of memory") from error
 
 
 def pass_on() -> None:
     """Wake another worker if there is more to claim; should that fail, house-keeping will."""
-    with reading(engine()) as session:
-        more = claims.claimable(session)
-    if more:
-        try:
+    try:
+        with reading(engine()) as session:
+            more = claims.claimable(session)
+        if more:
             broker.wake(1)
-        except broker.BrokerError as error:
-            log.warning("wake not sent", extra={"reason": type(error).__name__})
+    except (*AWAY, *broker.BrokerError) as error:
+        log.warning("wake not sent", extra={"reason": type(error).__name__})
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, exists, func, or_, select, tuple_, update
@@ -32,6 +33,13 @@ class Hold:
     job_id: UUID
     fit_id: int
     attempt: int
+
+
+class Lease(NamedTuple):
+    """How long an attempt's fit was last said to be its own: every renewal says a later moment."""
+
+    hold: Hold
+    until: datetime
 
 
 @dataclass(frozen=True)
@@ -225,16 +233,26 @@ def held(session: Session, worker: str) -> int:
     return session.scalar(mine) or 0
 
 
-def expired(session: Session) -> list[Hold]:
-    """The attempts whose lease has run out."""
-    late = (Fit.state == State.RUNNING, Fit.lease_until < clock(0))
-    return [Hold(*row) for row in session.execute(select(Fit.job_id, Fit.id, Fit.attempt).where(*late))]
+def leases(session: Session) -> list[Lease]:
+    """The leases of all fits that are being trained."""
+    running = select(Fit.job_id, Fit.id, Fit.attempt, Fit.lease_until).where(Fit.state == State.RUNNING)
+    return [Lease(Hold(job, fit, attempt), until) for job, fit, attempt, until in session.execute(running) if until]
 
 
-def still_expired(session: Session, hold: Hold) -> bool:
-    """Whether the attempt has not been renewed after all; its job must be locked."""
-    late = (Fit.id == hold.fit_id, *_fence(hold.attempt), Fit.lease_until < clock(0))
-    return bool(session.scalar(select(exists().where(*late))))
+def doubt(session: Session, overdue: Iterable[Lease]) -> None:
+    """Note that these leases are overdue: a real write to their rows, which succeeds if their workers can write too."""
+    late = select(Fit.id).where(Fit.id.in_([one.hold.fit_id for one in overdue]), Fit.state == State.RUNNING)
+    locked = session.scalars(late.order_by(Fit.id).with_for_update()).all()  # in order, so that no two deadlock
+    change(session, update(Fit).where(Fit.id.in_(locked)).values(doubted_at=clock(0)))
+
+
+def lapse(session: Session, lease: Lease, error: Error) -> bool:
+    """Lose the attempt whose lease it is; False if that has been renewed since, or has ended."""
+    if not lock(session, lease.hold.job_id):
+        return False
+    mine = select(Fit.lease_until).where(Fit.id == lease.hold.fit_id, *_fence(lease.hold.attempt))
+    until = session.scalar(mine.with_for_update())  # which waits for a renewal that is under way
+    return until == lease.until and lose(session, lease.hold, Outcome.LOST, error)
 
 
 def died(session: Session, message_id: str, worker: str, outcome: Outcome, error: Error) -> bool:

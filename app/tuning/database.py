@@ -6,23 +6,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
-from app.tuning import sessions
+from app.tuning import outages, sessions
+from app.tuning.outages import Standing, name_what_passes, noticing
 from app.tuning.stored import load
 from app.tuning.tables import Utc
 
-# What SQLAlchemy raises while a database cannot be reached, has no space, or keeps everybody waiting.
-AWAY = (OperationalError, InterfaceError, PoolTimeout)
+AWAY = outages.AWAY
 # Before it, several connections to one WAL could corrupt the file.
 SAFE_WAL = (3, 51, 3)
 # The driver says both with its BEGIN, so that they cost no round trip.
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+LOCK_SECONDS = 60.0  # how long SQLite waits for a lock, unless a transaction is to be more impatient
+GLANCE_SECONDS = 0.5  # that a look at whether it can be written waits for a lock
 
 
 class clock(GenericFunction[Any]):
@@ -49,8 +49,31 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
     It holds at most so many connections to PostgreSQL.
     """
     url = make_url(address)
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url)
+    engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, connections)
+    event.listen(engine, "handle_error", name_what_passes)
+    return engine
+
+
+def impatient(engine: Engine, seconds: float) -> Engine:
+    """The same engine, for transactions that wait no longer than this for anybody's lock."""
+    return engine.execution_options(patience=seconds)
+
+
+def try_writing(engine: Engine) -> None:
+    """Take a look at whether the database can be written, which changes nothing and waits for next to nothing.
+
+    Raises:
+        SQLAlchemyError: it cannot, or not just now.
+    """
+    with writing(impatient(engine, GLANCE_SECONDS)) as session:
+        session.execute(text("DELETE FROM jobs WHERE 1 = 0"))
+        if engine.dialect.name == "sqlite":
+            version = session.scalar(text("PRAGMA user_version"))
+            session.execute(text(f"PRAGMA user_version = {version}"))  # which needs a journal, as every change does
+            session.rollback()
+
+
+def _postgresql(url: URL, connections: int) -> Engine:
     engine = create_engine(
         url,
         json_deserializer=load,
@@ -68,6 +91,7 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
         },
     )
     sessions.limit(engine)
+    event.listen(engine, "begin", _limit_lock_waits)
     return engine
 
 
@@ -75,14 +99,16 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
 def reading(engine: Engine) -> Iterator[Session]:
     """A transaction that only reads: all its statements see the database as the first one did."""
     options = SNAPSHOT if engine.dialect.name == "postgresql" else {}  # SQLite's transactions are so by themselves
-    with Session(engine.execution_options(**options), expire_on_commit=False) as session, session.begin():
+    reads = engine.execution_options(**options)
+    with noticing(engine, Standing.AWAY), Session(reads, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """A transaction that writes: on SQLite it takes the write lock at once, so that it waits instead of failing."""
-    with Session(engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+    writes = engine.execution_options(writes=True)
+    with noticing(engine, Standing.UNWRITABLE), Session(writes, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -90,7 +116,7 @@ def _sqlite(url: URL) -> Engine:
     file = url.database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    waiting = {"isolation_level": None, "timeout": 60, "check_same_thread": False}
+    waiting = {"isolation_level": None, "timeout": LOCK_SECONDS, "check_same_thread": False}
     engine = create_engine(url, json_deserializer=load, connect_args=waiting)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
@@ -104,5 +130,15 @@ def _prepare(connection: sqlite3.Connection, _: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
+    options = connection.get_execution_options()
+    patience, writes = options.get("patience", LOCK_SECONDS), options.get("writes", False)
+    if connection.info.get("patience", LOCK_SECONDS) != patience:
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        connection.info["patience"] = patience
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _limit_lock_waits(connection: Connection) -> None:
+    if patience := connection.get_execution_options().get("patience"):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience * 1000:.0f}")

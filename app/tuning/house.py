@@ -1,4 +1,4 @@
-"""House-keeping: fits whose lease has run out go back, jobs that nobody works on are woken, old keys are dropped.
+"""House-keeping: fits whose lease has run out go back, jobs that nobody works on are woken, deleted rows are dropped.
 
 It runs in every API process; several at once do no harm.
 """
@@ -7,17 +7,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import broker, claims, failures, store
+from app.tuning import broker, claims, deletions, failures, store
 from app.tuning.claims import LEASE_SECONDS
-from app.tuning.database import AWAY, reading, writing
+from app.tuning.database import AWAY, impatient, reading, writing
+from app.tuning.leases import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_apart
-from app.tuning.tables import Outcome
 
 PERIOD_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0  # a lock that is held for longer keeps workers, too, from writing
+OVERDUE_SECONDS = 6.0  # a worker renews its leases more often
+SWEEP_SECONDS = 1.5  # a round, half of which others can write in
+STUCK_SECONDS = 60.0  # a round that takes longer will never end
 SILENT = {
     "type": "LostWorker",
     "message": f"no sign of life for {LEASE_SECONDS:.0f} seconds: the worker died, hangs or cannot reach the database",
@@ -26,15 +30,17 @@ SILENT = {
 log = logging.getLogger("tunewell.house")
 
 
-def take_back(engine: Engine) -> None:
-    """Put back the fits whose lease has run out, or give them up."""
+def take_back(engine: Engine, watch: Watch) -> None:
+    """Put back the fits whose leases were not renewed for as long as leases last, or give them up."""
     with reading(engine) as session:
-        holds = claims.expired(session)
-    for hold in holds:
+        watch.look(claims.leases(session))
+    if overdue := watch.silent(OVERDUE_SECONDS):
         with writing(engine) as session:
-            if store.lock(session, hold.job_id) and claims.still_expired(session, hold):
-                claims.lose(session, hold, Outcome.LOST, SILENT)
-                log.warning("lease expired", extra={"fit": hold.fit_id, "attempt": hold.attempt})
+            claims.doubt(session, overdue)
+    for lease in watch.silent(LEASE_SECONDS):
+        with writing(engine) as session:
+            if claims.lapse(session, lease, SILENT):
+                log.warning("lease expired", extra={"fit": lease.hold.fit_id, "attempt": lease.hold.attempt})
 
 
 def wake_idle(engine: Engine) -> None:
@@ -43,6 +49,16 @@ def wake_idle(engine: Engine) -> None:
         fits = sum(count for _, count in claims.claimable(session))
     if fits and not broker.waiting():
         broker.wake(min(fits, broker.MOST_WAKES))
+
+
+def sweep(engine: Engine, halt: threading.Event) -> None:
+    """Drop rows of deleted jobs for a while, and let others write in between."""
+    end = time.monotonic() + SWEEP_SECONDS
+    while not halt.is_set() and (began := time.monotonic()) < end:
+        with writing(engine) as session:
+            if not deletions.go_on(session):
+                return
+        halt.wait(time.monotonic() - began)
 
 
 def drop_old_keys(engine: Engine) -> None:
@@ -56,21 +72,30 @@ class House(threading.Thread):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(name="house", daemon=True)
-        self._engine = engine
+        self._engine, self._impatient = engine, impatient(engine, PATIENCE_SECONDS)
+        self._watch = Watch()
         self._nudged = threading.Event()
         self._stopped = False
-        self._answered = time.monotonic()  # when the database last did
+        self._round_ended = time.monotonic()
         self._keys_dropped = 0.0
-        self._troubles: set[str] = set()
-        self._prepared = False
+        self._troubles: dict[str, bool] = {}  # chores that cannot be done now, and whether that was to be foreseen
+        self.prepared = False  # the database is on the newest schema
 
     def prepare(self) -> None:
         """Bring the database to the newest schema; where it is away, house-keeping goes on trying."""
-        self._prepared = self._try(migrate_apart)
+        self.prepared = self._try(migrate_apart, self._engine)
 
     def nudge(self) -> None:
-        """There is new work: wake the workers now, without waiting for the broker."""
+        """There is new work: do it now; who nudges waits for nothing."""
         self._nudged.set()
+
+    def lives(self) -> bool:
+        """Whether rounds are still made."""
+        return self.is_alive() and time.monotonic() - self._round_ended < STUCK_SECONDS
+
+    def well(self) -> bool:
+        """Whether rounds are made, and nothing is wrong that neither database nor broker is the reason of."""
+        return self.lives() and all(self._troubles.values())
 
     def stop(self) -> None:
         """End the thread, after what it is doing."""
@@ -79,35 +104,44 @@ class House(threading.Thread):
         self.join(timeout=10)
 
     def run(self) -> None:
-        patient_until = 0.0
         while not self._stopped:
-            if not self._prepared:
-                self.prepare()
-            if time.monotonic() - self._answered > LEASE_SECONDS / 2:
-                # The machine slept or the database was away: workers get the time of a lease to speak up first.
-                patient_until = time.monotonic() + LEASE_SECONDS
-            if time.monotonic() >= patient_until:
-                self._try(take_back)
-            self._try(wake_idle)
-            if time.monotonic() - self._keys_dropped > 600:
-                self._try(drop_old_keys)
-                self._keys_dropped = time.monotonic()
-            self._nudged.wait(PERIOD_SECONDS)
             self._nudged.clear()
+            began = time.monotonic()
+            self._keep()
+            self._round_ended = time.monotonic()
+            self._nudged.wait(max(0.0, began + self._period() - self._round_ended))
 
-    def _try(self, chore: Callable[[Engine], None]) -> bool:
+    def _keep(self) -> None:
+        if not self.prepared:
+            self.prepare()
+        if not self._try(take_back, self._impatient, self._watch):
+            self._watch.forget()  # workers may have been kept from renewing by what kept this from looking
+        self._try(wake_idle, self._impatient)
+        self._try(sweep, self._impatient, self._nudged)
+        if time.monotonic() - self._keys_dropped > 600 and self._try(drop_old_keys, self._impatient):
+            self._keys_dropped = time.monotonic()
+
+    def _period(self) -> float:
+        """The next round begins when a lease's time has come."""
+        return min(PERIOD_SECONDS, max(0.2, LEASE_SECONDS - self._watch.longest()))
+
+    def _try(self, chore: Callable[..., None], *arguments: Any) -> bool:
         name = chore.__name__
         try:
-            chore(self._engine)
-        except (SQLAlchemyError, *broker.BrokerError) as error:
-            if name not in self._troubles:
-                unforeseen = isinstance(error, SQLAlchemyError) and not isinstance(error, (*AWAY, UnusableDatabase))
-                extra = {"chore": name, "reason": failures.reason(error)}
-                log.warning("house-keeping waits", extra=extra, exc_info=unforeseen)
-            self._troubles.add(name)
-            if not isinstance(error, SQLAlchemyError):
-                self._answered = time.monotonic()
+            chore(*arguments)
+        except Exception as error:  # whatever is wrong with one chore, the others are done
+            foreseen = isinstance(error, (*AWAY, *broker.BrokerError, UnusableDatabase))
+            if self._troubles.get(name) is not foreseen:
+                self._tell(name, error, foreseen)
+            self._troubles[name] = foreseen
             return False
-        self._troubles.discard(name)
-        self._answered = time.monotonic()
+        if self._troubles.pop(name, True) is False:
+            log.warning("house-keeping goes on", extra={"chore": name})
         return True
+
+    def _tell(self, chore: str, error: Exception, foreseen: bool) -> None:
+        extra = {"chore": chore, "reason": failures.reason(error)}
+        if not foreseen:
+            log.error("house-keeping fails", extra=extra, exc_info=error)
+        elif not isinstance(error, AWAY) or not self.prepared:  # else the database's own line says it
+            log.warning("house-keeping waits", extra=extra)

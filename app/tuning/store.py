@@ -94,13 +94,6 @@ def move(job: Job, what: str, old: State, new: State, count: int = 1) -> None:
     setattr(job, f"{what}_{new}", getattr(job, f"{what}_{new}") + count)
 
 
-def remove(session: Session, job: Job) -> None:
-    """Delete a job that has ended, with everything that hangs on it. The job must be locked."""
-    if job.state in ENDED_JOB:
-        for mine in (Fit.job_id, Trial.job_id, Job.id):
-            change(session, delete(mine.class_).where(mine == job.id))
-
-
 def remembered(session: Session, key: str) -> IdempotencyKey | None:
     """The first answer given to a POST with this key."""
     return session.get(IdempotencyKey, key)

@@ -119,7 +119,7 @@ class Job(Table):
 class Trial(Table):
     """One candidate.
 
-    Trials and fits are written with their job and deleted with it, so they have no foreign keys: checking these,
+    Trials and fits are written with their job and deleted after it, so they have no foreign keys: checking these,
     row by row, took PostgreSQL as long as writing the rows.
     """
 
@@ -159,6 +159,7 @@ class Fit(Table):
     attempt: Mapped[int] = mapped_column(default=0)  # raised by each claim: the fence against late results
     lost_attempts: Mapped[int] = mapped_column(default=0)  # those that count towards giving up
     lease_until: Mapped[datetime | None]
+    doubted_at: Mapped[datetime | None]  # when house-keeping last missed a renewal
     worker: Mapped[str | None]
     accuracy: Mapped[float | None]
     loss: Mapped[float | None]
@@ -207,4 +208,13 @@ class IdempotencyKey(Table):
     key: Mapped[str] = mapped_column(primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
     answer: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class Deletion(Table):
+    """A job that is gone, and whose rows in the other tables are yet to be deleted."""
+
+    __tablename__ = "deletions"
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
     created_at: Mapped[datetime]
