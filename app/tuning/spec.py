@@ -1,7 +1,7 @@
 """The posted job: one pydantic model that is the request's body, the stored column and the domain's object."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 from numpy.random import RandomState
@@ -16,6 +16,7 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.tuning.datasets import DATASETS
@@ -240,6 +241,17 @@ class Limits(Strict):
     )
 
 
+def _without_default(schema: JsonDict) -> None:
+    del schema["default"]
+
+
+def _as_additional_properties(schema: JsonDict) -> None:
+    """State a dictionary whose keys have a pattern as generators of clients understand it."""
+    [(pattern, value)] = cast(JsonDict, schema.pop("patternProperties")).items()
+    schema["additionalProperties"] = value
+    schema["propertyNames"] = {**cast(JsonDict, schema["propertyNames"]), "pattern": pattern}
+
+
 class JobSpec(Strict):
     """A search as a client posts it."""
 
@@ -250,10 +262,15 @@ class JobSpec(Strict):
     fixed: dict[str, Annotated[Value, SkipValidation]] = Field(
         {}, description="Hyperparameters that are not searched; what neither names takes the model's default."
     )
-    evaluation: Evaluation = CrossValidation()
+    # Generators of clients drop a model with an object as the default of a choice: the description tells it.
+    evaluation: Evaluation = Field(
+        CrossValidation(),
+        description='Left out it is three stratified folds and a refit, `{"cv": 3, "refit": true}`.',
+        json_schema_extra=_without_default,
+    )
     random_state: int = Field(0, ge=0, le=2**32 - 1)
     limits: Limits = Limits()
-    labels: dict[Name, Name] = Field({}, max_length=16, json_schema_extra={"additionalProperties": False})
+    labels: dict[Name, Name] = Field({}, max_length=16, json_schema_extra=_as_additional_properties)
 
     @property
     def folds(self) -> int:
