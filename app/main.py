@@ -28,7 +28,6 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logs.set_up()
         threads.limit_readers()
         app.state.engine = engine or connect(settings().database)
         app.state.house = keeping(app.state.engine)
@@ -60,4 +59,5 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
     return app
 
 
+logs.set_up()  # uvicorn, which has set up its own by now, logs the start after this
 app = create_app()

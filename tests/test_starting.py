@@ -145,7 +145,7 @@ def test_folders_that_somebody_tidied_away_are_made_anew(tmp_path: Path) -> None
     assert (tmp_path / "here" / "logs" / "api.log").exists()
 
 
-@pytest.mark.parametrize("command", [["uvicorn", "app.main:app"]])
+@pytest.mark.parametrize("command", [["uvicorn", "app.main:app"], ["celery", "-A", "worker.tasks", "worker"]])
 def test_a_part_whose_log_is_full_works(tmp_path: Path, command: list[str], broker: Broker) -> None:
     variables = {"TUNEWELL_BROKER_URL": broker.url, "TUNEWELL_HOME": str(tmp_path), "TUNEWELL_DATABASE_URL": ""}
     port = free_port()

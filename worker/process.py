@@ -15,13 +15,13 @@ from billiard import active_children
 from celery import Task, signals
 from sqlalchemy import Engine
 
-from app.tuning import broker, claims, logs
+from app.tuning import broker, claims
 from app.tuning.broker import celery
 from app.tuning.database import AWAY, connect, reading
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 from app.tuning.tables import Outcome
-from worker import fits, loss
+from worker import fits, loss, printing
 from worker.hearing import Hearing
 from worker.retries import Interrupted, insist
 
@@ -68,6 +68,7 @@ class TrainingProcess:
         faulthandler.cancel_dump_traceback_later()
 
 
+printing.listen()
 process = TrainingProcess()
 
 
@@ -108,6 +109,7 @@ def pass_on() -> None:
         log.warning("wake not sent", extra={"reason": type(error).__name__})
 
 
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _let_no_warning_raise(**_: Any) -> None:
     """As PYTHONWARNINGS may ask for; in a training process it would be taken for what the hyperparameters did."""
@@ -118,11 +120,6 @@ def _let_no_warning_raise(**_: Any) -> None:
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 def _be_told_apart(**_: Any) -> None:
     os.environ[INSTANCE] = secrets.token_hex(4)  # which the training processes inherit
-
-
-@signals.setup_logging.connect  # type: ignore[untyped-decorator]
-def _set_up_logging(**_: Any) -> None:
-    logs.set_up()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+
+from app.tuning.logs import printed
+
+with printed():
+    import tensorflow as tf
 
 from worker.shapes import Shape, initial_weights
 

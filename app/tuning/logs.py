@@ -2,8 +2,15 @@
 
 import json
 import logging
+import os
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import TextIO
 
 from app.tuning.settings import settings
 
@@ -25,10 +32,56 @@ class Formatter(logging.Formatter):
         return " ".join(filter(None, [*line.values(), said]))
 
 
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the time of writing."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """It is looked up each time."""
+
+
 def set_up() -> None:
-    """Send all logs of this process to its standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send all logs and warnings of this process to its standard error, unless it has been said where they go."""
+    if logging.getLogger().handlers:
+        return
+    handler = StandardError()
     handler.setFormatter(Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("alembic", "celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        if (logger := logging.getLogger(name)).handlers:  # a logger without any was told to keep silent
+            logger.handlers.clear()
+            logger.propagate = True
+    logging.captureWarnings(True)
+    if settings().log_format == "json":
+        sys.excepthook = _on_crash
+        threading.excepthook = lambda crash: _on_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _on_crash(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if error and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger("tunewell").critical("uncaught exception", exc_info=(kind, error, trace))
+
+
+@contextmanager
+def printed() -> Iterator[None]:
+    """Where logs are JSON, log what libraries write to standard error past Python, once the block is over."""
+    if settings().log_format != "json":
+        yield
+        return
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written.read().decode(errors="replace").splitlines():
+                logging.getLogger("tunewell.printed").info(line)
