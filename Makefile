@@ -15,7 +15,7 @@ QUICK := $(addprefix tests/test_,search.py store.py claims.py endings.py reading
 
 help:
 	@echo "make install       .venv with everything, from hashed requirements"
-	@echo "make demo          the article's grid search from start to end, with a progress bar"
+	@echo "make demo          the example grid search from start to end, with a progress bar"
 	@echo "make test          lint, types and all tests; make lint, make types and make tests are its parts"
 	@echo "make quick         lint, types and the fast tests, in under a minute"
 	@echo "make coverage      all tests, and the lines that none of them reaches"
