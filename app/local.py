@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import psutil
 
+from app import machine
 from app.embedded import BrokerUnavailable, answers, broker_part, left_behind
 from app.environment import MARK, of_children
 from app.notes import say
@@ -40,7 +41,7 @@ def run(host: str, port: int, workers: int | None) -> int:
             _end_left_behind(home)
             port = free_port(host, port)
             url = f"http://{_reachable(host)}:{port}"
-            return _supervise(here, host, port, _processes() if workers is None else workers, url, held)
+            return _supervise(here, host, port, machine.workers() if workers is None else workers, url, held)
     except (CannotStart, BrokerUnavailable) as error:
         say(str(error))
     return 1
@@ -114,7 +115,7 @@ def _api(host: str, port: int, logs: Path) -> Part:
 
 
 def _worker(number: int, logs: Path) -> Part:
-    name, gpus = f"worker-{number}", _gpus()
+    name, gpus = f"worker-{number}", machine.gpus()
     own = ["env", f"CUDA_VISIBLE_DEVICES={gpus[(number - 1) % len(gpus)]}"] if gpus else []
     celery = [sys.executable, "-m", "celery", "-A", "worker.tasks", "worker", "--concurrency", "1"]
     command = [*own, *celery, "--loglevel", "INFO"]
@@ -236,19 +237,3 @@ def _reachable(host: str) -> str:
     """The host as it stands in a URL for this machine."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"[{here}]" if ":" in here else here
-
-
-def _processes() -> int:
-    """Worker processes by default: one a GPU where NVIDIA's driver lists any, else one a core."""
-    return len(_gpus()) or _cores()
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [one.strip() for one in chosen.split(",") if one.strip() not in ("", "-1")]
-    return [str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
