@@ -14,7 +14,7 @@ from app.tuning.claims import Claim, Hold, Result
 from app.tuning.database import clock, reading, writing
 from app.tuning.search import candidates
 from app.tuning.spec import JobSpec
-from app.tuning.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
+from app.tuning.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial, Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Ledger:
     def empty(self) -> None:
         """Take everything out again."""
         with writing(self.engine) as session:
-            for table in (Fit, Trial, Job, IdempotencyKey):
+            for table in (Fit, Trial, Job, IdempotencyKey, Worker):
                 session.execute(delete(table))
 
     def audit(self) -> None:

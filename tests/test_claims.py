@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from app.tuning import claims, store
-from app.tuning.claims import LEASE_SECONDS, MOST_LOST_ATTEMPTS, Hold
+from app.tuning.claims import LEASE_SECONDS, MOST_LOST_ATTEMPTS, Claim, Hold
 from app.tuning.database import clock, reading, writing
 from app.tuning.spec import JobSpec
 from app.tuning.tables import EpochRow, Fit, Job, JobState, Outcome, State
 from tests.ledger import BROKEN, GONE, Ledger, grid, scored, spec
 
-Act = Callable[[Ledger, Hold], bool]
+Act = Callable[[Ledger, Claim], bool]
 EPOCHS = [
     {"epoch": n, "loss": 1.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1} for n in (1, 2)
 ]
@@ -23,7 +23,7 @@ ACTS: dict[str, Act] = {
     "release": lambda ledger, hold: ledger.do(claims.release, hold),
     "lose": lambda ledger, hold: ledger.lose(hold),
     "stop": lambda ledger, hold: ledger.do(claims.stop, hold),
-    "abandon": lambda ledger, hold: ledger.do(claims.abandon, hold, BROKEN),
+    "lack": lambda ledger, hold: ledger.do(claims.lack, hold, "w9", BROKEN),
 }
 
 

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
-from app.tuning import claims, store
+from app.tuning import claims, store, workers
 from app.tuning.claims import Claim, Result
 from app.tuning.database import clock, reading, writing
-from app.tuning.tables import Attempt, EpochRow, Fit, JobState, Outcome, State
+from app.tuning.tables import Attempt, EpochRow, Fit, JobState, Outcome, State, Worker
 from tests.ledger import Ledger, grid, scored
 from worker import fits
 from worker.datasets import DatasetUnavailable
@@ -175,6 +175,55 @@ def test_nobody_waits_for_a_job_while_holding_another(postgres_engine: Engine) -
     assert again and again.job_id == other
 
 
+def tensorflows(name: str) -> Exception:
+    """An error as TensorFlow's are made: each is a class of its own below one that all share."""
+    error: Exception = type(name, (type("OpError", (Exception,), {}),), {})("as the kernel told it")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("shrunk to nothing"), FloatingPointError(), tensorflows("InvalidArgumentError")]
+)
+def test_what_training_says_of_the_hyperparameters_is_a_result(sqlite_engine: Engine, error: Exception) -> None:
+    job_id = Ledger(sqlite_engine).post(grid(1))
+    assert run(sqlite_engine, raising(error))
+    assert attempts(sqlite_engine, first_fit(sqlite_engine, job_id)) == [Outcome.FAILED]
+
+
+def test_the_same_error_before_training_is_none(sqlite_engine: Engine) -> None:
+    job_id = Ledger(sqlite_engine).post(grid(1))
+
+    def train(claim: Claim, keeper: Keeper) -> Result:
+        with fits.preparing():
+            raise ValueError("the folds cannot be cut")
+
+    assert run(sqlite_engine, train)
+    assert attempts(sqlite_engine, first_fit(sqlite_engine, job_id)) == [Outcome.LOST]
+
+
+def test_a_worker_whose_machine_is_at_fault_rests_and_another_goes_on(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    ledger.do(workers.be_seen, "w2")
+    assert run(engine, raising(OSError(5, "Input/output error")), most=50) == 1
+    assert fits.run_fits(engine, accurate, "w2", "m2", Process(), 50) == 7
+    job = ledger.job(job_id)
+    assert (job.state, job.fits_succeeded) == (JobState.SUCCEEDED, 7)
+
+
+def test_a_fit_that_a_worker_has_not_the_data_for_is_given_back_at_no_cost(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    ledger.do(workers.be_seen, "w2")
+    assert run(engine, raising(DatasetUnavailable("put mnist.npz there")), most=50) == 1
+    ledger.audit()
+    fit = first_fit(engine, job_id)
+    assert (fit.state, fit.lost_attempts) == (State.QUEUED, 0)
+    assert [one.error and one.error["message"] for one in ledger.attempts(fit.id)] == ["put mnist.npz there"]
+    assert fits.run_fits(engine, accurate, "w2", "m2", Process(), 50) == 7
+    assert ledger.job(job_id).state == JobState.SUCCEEDED
+
+
 def test_an_exception_is_a_failed_fit_with_its_reason(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
@@ -203,7 +252,15 @@ def test_the_epochs_before_an_exception_are_kept(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(MemoryError("no more"), Outcome.OUT_OF_MEMORY), (fits.TimedOut("too long"), Outcome.TIMED_OUT)],
+    [
+        (MemoryError("no more"), Outcome.OUT_OF_MEMORY),
+        (fits.TimedOut("too long"), Outcome.TIMED_OUT),
+        (PermissionError(13, "Permission denied"), Outcome.LOST),
+        (ModuleNotFoundError("No module named 'jax'"), Outcome.LOST),
+        (InternalError("SELECT 1", None, Exception("read-only")), Outcome.LOST),
+        (tensorflows("UnknownError"), Outcome.LOST),
+        (tensorflows("ResourceExhaustedError"), Outcome.OUT_OF_MEMORY),
+    ],
 )
 def test_what_says_nothing_about_the_hyperparameters_is_tried_three_times(
     engine: Engine, error: Exception, outcome: Outcome
@@ -213,18 +270,11 @@ def test_what_says_nothing_about_the_hyperparameters_is_tried_three_times(
     for _ in range(3):
         assert run(engine, raising(error))
         ledger.audit()
+        ledger.do(store.change, update(Worker).values(rests_until=None))
     fit = first_fit(engine, job_id)
     assert fit.state == State.FAILED and fit.error
     assert fit.error["message"] == f"given up after 3 attempts that were lost, the last one so: {error}"
     assert attempts(engine, fit) == [outcome] * 3
-
-
-def test_tensorflows_own_error_of_too_little_memory_is_known_by_its_name(engine: Engine) -> None:
-    job_id = Ledger(engine).post(grid(1))
-    assert run(engine, raising(type("ResourceExhaustedError", (Exception,), {})("OOM when allocating")))
-    fit = first_fit(engine, job_id)
-    assert fit.state == State.QUEUED
-    assert attempts(engine, fit) == [Outcome.OUT_OF_MEMORY]
 
 
 def test_training_that_takes_too_long_learns_it_with_its_next_report(engine: Engine) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -78,25 +78,45 @@ def copy(source: Engine, target: Engine) -> None:
                     taken.execute(insert(table), [dict(row) for row in rows])
 
 
-def test_what_was_recorded_before_is_there_afterwards(database_url: str, tmp_path: Path) -> None:
-    newest_schema = connect(f"sqlite:///{tmp_path / 'newest.db'}")
-    migrate(newest_schema)
-    ledger = Ledger(newest_schema)
-    job_id = ledger.post(grid(2))
-    hold = ledger.claim(job_id)
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Ledger]:
+    """A database on the newest schema, whose rows are copied into older ones."""
+    engine = connect(f"sqlite:///{tmp_path / 'written.db'}")
+    migrate(engine)
+    yield Ledger(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0002", "0004"])
+def test_what_was_recorded_before_is_there_afterwards(database_url: str, written: Ledger, revision: str) -> None:
+    job_id = written.post(grid(2))
+    hold = written.claim(job_id)
     epoch = {"epoch": 1, "loss": 0.25, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}
-    assert ledger.do(claims.renew, hold, 15.0, [epoch])
-    before = [fit.id for fit in ledger.fits(job_id)]
-    older = Ledger(at_revision(database_url, "0002"))
-    copy(newest_schema, older.engine)
-    newest_schema.dispose()
-    migrate(older.engine)
-    older.audit()
-    assert [fit.id for fit in older.fits(job_id)] == before
-    assert [attempt.worker for attempt in older.attempts(hold.fit_id)] == ["w1"]
-    with reading(older.engine) as session:
+    assert written.do(claims.renew, hold, 15.0, [epoch])
+    ledger = Ledger(at_revision(database_url, revision))
+    copy(written.engine, ledger.engine)
+    migrate(ledger.engine)
+    ledger.audit()
+    assert [fit.id for fit in ledger.fits(job_id)] == [fit.id for fit in written.fits(job_id)]
+    assert [attempt.worker for attempt in ledger.attempts(hold.fit_id)] == ["w1"]
+    assert ledger.job(job_id).dataset == "digits"
+    with reading(ledger.engine) as session:
         assert session.scalars(select(EpochRow.loss)).all() == [0.25]
-    older.engine.dispose()
+    ledger.engine.dispose()
+
+
+@pytest.mark.parametrize("spec", ["null", "[]", "{}", '{"dataset": 1}', '{"dataset": {"name": null}}'])
+def test_a_job_whose_stored_spec_is_anything_at_all_is_migrated_too(
+    database_url: str, written: Ledger, spec: str
+) -> None:
+    job_id = written.post(grid(1))
+    ledger = Ledger(at_revision(database_url, "0004"))
+    copy(written.engine, ledger.engine)
+    with ledger.engine.execution_options(writes=True).begin() as connection:
+        connection.execute(text("UPDATE jobs SET spec = :spec"), {"spec": spec})
+    migrate(ledger.engine)
+    assert ledger.job(job_id).dataset in ("", "1")
+    ledger.engine.dispose()
 
 
 def began_with_alembic_s_table(url: str, revision: str) -> Engine:

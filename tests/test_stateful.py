@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
-from app.tuning import claims
+from app.tuning import claims, store
 from app.tuning.claims import MOST_LOST_ATTEMPTS, Claim
 from app.tuning.database import reading
-from app.tuning.tables import Fit, Outcome, State
+from app.tuning.tables import Fit, Outcome, State, Worker
 from tests.ledger import BROKEN, GONE, Ledger, grid, scored
 
 ACCURACIES = (0.25, 0.5, 0.75)
@@ -267,13 +267,16 @@ class Store(RuleBasedStateMachine):
                 one.job.put_back(one.fit, lost=True)
 
     @rule(choice=CHOICE, once_in_a_while=st.integers(0, 3))
-    def abandon(self, choice: Choice, once_in_a_while: int) -> None:
+    def lack(self, choice: Choice, once_in_a_while: int) -> None:
+        """A worker has not the data; it is the only one, and gone afterwards."""
         for one in self.pick(choice)[once_in_a_while:]:
-            assert self.ledger.do(claims.abandon, one.claim, BROKEN) == (one.mine() or one.recorded("failed"))
+            done = self.ledger.do(claims.lack, one.claim, "w1", BROKEN)
+            assert done or not one.mine()
             if one.mine():
-                one.job.end(one.fit, "failed")
-            if one.recorded("failed") and one.job.state == "running":
-                one.job.close("failed")
+                one.job.put_back(one.fit, lost=False)
+                if one.job.state == "running" and not one.job.running():
+                    one.job.close("failed")
+            self.ledger.do(store.change, delete(Worker))
 
     @rule(choice=CHOICE)
     def freeze(self, choice: Choice) -> None:

@@ -192,7 +192,7 @@ def test_acts_on_a_deleted_job_find_nothing(engine: Engine) -> None:
     assert not ledger.do(claims.renew, claim, 15.0)
     assert not ledger.do(claims.release, claim)
     assert not ledger.do(claims.stop, claim)
-    assert not ledger.do(claims.abandon, claim, {"type": "T", "message": "m", "traceback": None})
+    assert not ledger.do(claims.lack, claim, "w1", {"type": "T", "message": "m", "traceback": None})
     assert not ledger.do(claims.died, "m1", "w1", Outcome.LOST, {"message": "m"})
     with reading(engine) as session:
         assert claims.standing(session, claim) is None

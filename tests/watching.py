@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from app.tuning import house
+from app.tuning.claims import Hold
 from app.tuning.leases import Watch
 
 
@@ -14,7 +15,7 @@ class Watching:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.now = 0.0
-        self.watch = Watch(lambda: self.now)
+        self.watch = Watch[Hold](lambda: self.now)
 
     def look(self, after: float = house.PERIOD_SECONDS) -> None:
         """Look at the leases when so much of this process's time has passed."""

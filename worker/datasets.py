@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,11 @@ DOWNLOAD_SECONDS = 300
 DOWNLOAD = "import keras; keras.datasets.mnist.load_data('mnist.npz')"
 
 
+log = logging.getLogger("tunewell.worker")
+
+
 class DatasetUnavailable(Exception):
-    """A data set that cannot be had on this machine: no fit of the job can do better."""
+    """A data set that cannot be had on this machine: another worker's may have it."""
 
 
 class Arrays(NamedTuple):
@@ -59,7 +63,10 @@ def load(name: str, alive: Alive) -> Arrays:
         DatasetUnavailable: it is neither here nor to be had, or it is not what it should be.
     """
     if name not in _kept:
-        arrays = LOADERS[name](alive)
+        try:
+            arrays = LOADERS[name](alive)
+        except OSError as error:
+            raise DatasetUnavailable(f"{name} cannot be loaded on this worker's machine: {error}") from error
         _kept.clear()
         _kept[name] = Arrays(*arrays, _sha256(*arrays))
     return _kept[name]
@@ -83,8 +90,12 @@ def _load_digits(alive: Alive) -> FourArrays:
 
 
 def _load_mnist(alive: Alive) -> FourArrays:
-    _provide_mnist(alive)
-    x_train, y_train, x_test, y_test = _read_mnist(_mnist_file())
+    file = _mnist_file()
+    try:
+        _provide_mnist(file, alive)
+        x_train, y_train, x_test, y_test = _read_mnist(file)
+    except PermissionError as error:
+        raise DatasetUnavailable(_forbidden(file, error)) from error
     return x_train, y_train, x_test, y_test
 
 
@@ -100,6 +111,8 @@ def _read_mnist(file: Path) -> list[Bytes]:
         for values, (array, sha256) in zip(found, MNIST_SHA256.items(), strict=True):
             if _sha256(values) != sha256:
                 raise ValueError(f"its {array} is not MNIST's")
+    except PermissionError:
+        raise
     except UNREADABLE as error:
         raise DatasetUnavailable(
             f"{file} is not Keras's mnist.npz ({error}); replace it, or remove it to have it downloaded"
@@ -118,30 +131,71 @@ def _mnist_file() -> Path:
     return settings().data_dir.expanduser().absolute() / "mnist.npz"
 
 
-def _provide_mnist(alive: Alive) -> None:
-    file = _mnist_file()
-    if not file.exists():
+def warn_of_missing() -> None:
+    """Log what stands in the way of MNIST on this machine, if anything does."""
+    try:
+        file = _mnist_file()
+        file.open("rb").close()
+    except FileNotFoundError:
+        log.warning("MNIST is not there: the first fit that needs it downloads it", extra={"folder": str(file.parent)})
+    except PermissionError as error:
+        log.warning("MNIST cannot be read", extra={"reason": _forbidden(file, error)})
+    except (OSError, RuntimeError) as error:
+        log.warning("MNIST cannot be read", extra={"reason": str(error)})
+
+
+def _provide_mnist(file: Path, alive: Alive) -> None:
+    if not _is_there(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with _only_one(file.with_suffix(".lock"), alive):
-                if not file.exists():
+                if not _is_there(file):
                     _download(file, alive)
+        except PermissionError:
+            raise
         except OSError as error:
             raise _unavailable(file, str(error)) from error
 
 
+def _is_there(file: Path) -> bool:
+    """Whether it is; unlike `Path.exists`, it says the same in every version of Python where that cannot be seen."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 @contextmanager
 def _only_one(lock: Path, alive: Alive) -> Iterator[None]:
-    """Wait until no other process downloads."""
-    with lock.open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                alive()
-                time.sleep(1)
-        yield
+    """Wait until no other process downloads; if that one has failed meanwhile, fail with its words."""
+    with lock.open("a+") as handle:
+        if _waited_for(handle, alive) and (failure := _content(handle)):
+            raise DatasetUnavailable(failure)
+        handle.truncate(0)
+        try:
+            yield
+        except DatasetUnavailable as error:
+            handle.write(str(error))
+            raise
+
+
+def _waited_for(lock: TextIO, alive: Alive) -> bool:
+    """Take the lock; whether another process had it."""
+    waited = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return waited
+        except BlockingIOError:
+            waited = True
+            alive()
+            time.sleep(1)
+
+
+def _content(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def _download(file: Path, alive: Alive) -> None:
@@ -178,4 +232,13 @@ def _unavailable(file: Path, reason: str) -> DatasetUnavailable:
     return DatasetUnavailable(
         f"MNIST is not on this worker's machine and could not be downloaded: {reason}. Put Keras's mnist.npz into "
         f"{settings().data_folder}, or search on the data set 'digits', which needs no download"
+    )
+
+
+def _forbidden(file: Path, error: PermissionError) -> str:
+    return (
+        f"User {os.geteuid()} may not open {error.filename or file} ({error.strerror}). In {file.parent} "
+        "(TUNEWELL_DATA_DIR; with Docker Compose, the folder of the host that this variable names) that user must be "
+        "able to read mnist.npz, or to write, so that it can be downloaded. Or search on the data set 'digits', which "
+        "needs no download"
     )

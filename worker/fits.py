@@ -5,8 +5,8 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.tuning import claims
+from app.tuning import claims, workers
 from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
 from app.tuning.database import AWAY, reading, writing
 from app.tuning.stored import UnreadableSpec
@@ -57,6 +57,10 @@ class Released(Stopped):
 
 class TimedOut(Exception):
     """The fit took longer than its job allows."""
+
+
+class PreparationFailed(Exception):
+    """The fit could not be prepared on this machine."""
 
 
 class Keeper:
@@ -200,7 +204,7 @@ def _run(claim: Claim, train: Train, claimant: "Claimant", process: Process, las
     log.info("fit started", extra=fields)
     keeper = Keeper(claimant.engine, claim, process)
     try:
-        ending = _trained(claim, train, keeper)
+        ending = _trained(claim, train, keeper, claimant.worker)
     except NoLongerMine:
         log.warning("fit given up: it is no longer this attempt's", extra=fields)
         return None
@@ -242,7 +246,7 @@ class Claimant:
     def _claim_next(self) -> Claim | None:
         try:
             with reading(self.engine) as session:
-                jobs = claims.claimable(session)
+                jobs = claims.claimable(session, self.worker)
             for job_id, _ in jobs:
                 with suppress(UnreadableSpec), writing(self.engine) as session:
                     if claim := claims.claim(session, job_id, self.worker, self.message_id):
@@ -273,7 +277,7 @@ class Claimant:
         return claims.release_unheard(session, self.message_id, self.worker)
 
 
-def _trained(claim: Claim, train: Train, keeper: Keeper) -> Ending:
+def _trained(claim: Claim, train: Train, keeper: Keeper, worker: str) -> Ending:
     """Train, and turn whatever comes of it into what is to be recorded."""
     try:
         keeper.report()
@@ -286,25 +290,43 @@ def _trained(claim: Claim, train: Train, keeper: Keeper) -> Ending:
         raise
     except DatasetUnavailable as error:
         reason = told(error)
-        return Ending(Outcome.FAILED, lambda session: claims.abandon(session, claim, reason), reason)
+        return Ending(Outcome.RELEASED, lambda session: claims.lack(session, claim, worker, reason), reason)
     except Exception as error:
-        return _failed(claim, error, keeper.take_epochs())
+        return _failed(claim, error, keeper.take_epochs(), worker)
     epochs = keeper.take_epochs()
     return Ending(Outcome.SUCCEEDED, lambda session: claims.finish(session, claim, result, epochs))
 
 
-def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]]) -> Ending:
+def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]], worker: str) -> Ending:
+    """Only what comes of the hyperparameters is a result; whatever else goes wrong, the attempt is lost."""
     reason = told(error)
     if isinstance(error, TimedOut):
-        return _lost(claim, Outcome.TIMED_OUT, reason)
-    # TensorFlow's own error is known by its name: this module does without TensorFlow.
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return _lost(claim, Outcome.OUT_OF_MEMORY, reason)
-    return Ending(Outcome.FAILED, lambda session: claims.fail(session, claim, reason, epochs), reason)
+        return Ending(Outcome.TIMED_OUT, lambda session: claims.lose(session, claim, Outcome.TIMED_OUT, reason), reason)
+    if isinstance(error, ArithmeticError | ValueError) or _is(error, "InvalidArgumentError"):
+        return Ending(Outcome.FAILED, lambda session: claims.fail(session, claim, reason, epochs), reason)
+    out_of_memory = isinstance(error, MemoryError) or _is(error, "ResourceExhaustedError")
+    outcome = Outcome.OUT_OF_MEMORY if out_of_memory else Outcome.LOST
+
+    def lose_and_rest(session: Session) -> bool:
+        lost = claims.lose(session, claim, outcome, reason)
+        workers.rest(session, worker)
+        return lost
+
+    return Ending(outcome, lose_and_rest, reason)
 
 
-def _lost(claim: Claim, outcome: Outcome, reason: Error) -> Ending:
-    return Ending(outcome, lambda session: claims.lose(session, claim, outcome, reason), reason)
+def _is(error: Exception, name: str) -> bool:
+    """Whether it is this one of TensorFlow's errors, told by its name: this module does without TensorFlow."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """What is raised here comes before training, so that it says nothing about the hyperparameters."""
+    try:
+        yield
+    except (ArithmeticError, ValueError) as error:
+        raise PreparationFailed(f"{type(error).__name__}: {error}") from error
 
 
 def recorded(engine: Engine, record: Record, stopping: Callable[[], bool] = lambda: False) -> bool:

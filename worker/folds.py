@@ -14,16 +14,18 @@ from app.tuning.defaults import test_samples, train_samples
 from app.tuning.spec import CrossValidation, JobSpec
 from worker import training
 from worker.datasets import Arrays, load
-from worker.fits import Keeper, finite
+from worker.fits import Keeper, finite, preparing
 
 Rows = NDArray[np.int32]
 
 
 def train(claim: Claim, keeper: Keeper) -> Result:
     """Train the fit and score it: on its fold, or, for the refit, once on the test set."""
-    arrays = load(claim.spec.dataset.name, keeper.report)
-    split = _split(claim, arrays)
-    scores = TRAINERS[claim.spec.model](
+    with preparing():
+        arrays = load(claim.spec.dataset.name, keeper.report)
+        split = _split(claim, arrays)
+        train_network = TRAINERS[claim.spec.model]
+    scores = train_network(
         claim.hyperparameters,
         split,
         seed(claim.spec, claim.fold),

@@ -1,4 +1,4 @@
-"""Notices that this worker hears nothing although wakes wait for it, and starts it anew.
+"""Notes that this worker is there; notices that it hears nothing although wakes wait, and starts it anew.
 
 Celery's consumer can stop taking messages for good after trouble with the broker (celery#10205).
 """
@@ -17,8 +17,8 @@ from celery.worker import state
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import broker, claims, failures
-from app.tuning.database import reading, try_writing
+from app.tuning import broker, claims, failures, workers
+from app.tuning.database import reading, try_writing, writing
 
 PERIOD_SECONDS = 5.0
 DEAF_CHECKS = 4  # in a row: a worker that hears takes a waiting wake within milliseconds
@@ -28,24 +28,36 @@ log = logging.getLogger("tunewell.worker")
 
 
 class Hearing(threading.Thread):
-    """Watches, in the worker's main process, whether wakes and fits wait that this worker could take."""
+    """Notes every few seconds, in the worker's main process, that it is there, and watches whether it hears."""
 
-    def __init__(self, engine: Callable[[], Engine], worker: str, processes: int) -> None:
+    def __init__(self, engine: Callable[[], Engine], worker: str) -> None:
         super().__init__(name="hearing", daemon=True)
-        self._engine, self._worker, self._processes = engine, worker, processes
+        self._engine, self._worker = engine, worker
+        self._trouble = ""
+        self.processes = 0  # none, until they are ready to hear
 
     def run(self) -> None:
-        try:
-            self._engine()
-        except SQLAlchemyError as error:
-            log.warning("database away", extra={"reason": failures.reason(error)})
         deaf = 0
         while state.should_stop is None and state.should_terminate is None:
+            self._be_seen()
             time.sleep(PERIOD_SECONDS)
-            deaf = deaf + 1 if self._misses_work() else 0
-            if deaf >= (DEAF_CHECKS if len(state.reserved_requests) < self._processes else LOST_CHECKS):
+            deaf = deaf + 1 if self.processes and self._misses_work() else 0
+            if deaf >= (DEAF_CHECKS if len(state.reserved_requests) < self.processes else LOST_CHECKS):
                 log.error("wakes wait and this worker does not hear them: starting it anew")
                 begin_again([child.pid for child in active_children()])
+
+    def _be_seen(self) -> None:
+        trouble = ""
+        try:
+            with writing(self._engine()) as session:
+                workers.be_seen(session, self._worker)
+        except SQLAlchemyError as error:
+            trouble = failures.reason(error)
+        except Exception as error:  # whatever it is, the next time may be better
+            trouble = f"{type(error).__name__}: {error}"
+        if trouble and trouble != self._trouble:
+            log.warning("database away", extra={"reason": trouble})
+        self._trouble = trouble
 
     def _misses_work(self) -> bool:
         try:
@@ -53,7 +65,8 @@ class Hearing(threading.Thread):
                 return False
             try_writing(self._engine())
             with reading(self._engine()) as session:
-                return bool(claims.claimable(session)) and claims.held(session, self._worker) < self._processes
+                mine = claims.claimable(session, self._worker)
+                return bool(mine) and claims.held(session, self._worker) < self.processes
         except (SQLAlchemyError, *broker.BrokerError):
             return False  # without broker, or a database that can be written, there is nothing to miss
 

@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -14,18 +15,20 @@ from typing import Any
 from billiard import active_children
 from celery import Task, signals
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from app.tuning import broker, claims
+from app.tuning import broker, claims, workers
 from app.tuning.broker import celery
 from app.tuning.database import AWAY, connect, reading
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
 from app.tuning.tables import Outcome
-from worker import fits, loss, printing
+from worker import datasets, fits, loss, printing
 from worker.hearing import Hearing
 from worker.retries import Interrupted, insist
 
 FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
+PAUSE_SECONDS = 1.0  # of a process that wakes reach though all that waits is for other workers
 INSTANCE = "TUNEWELL_WORKER_INSTANCE"  # in the environment of a worker's processes
 HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
 log = logging.getLogger("tunewell.worker")
@@ -67,6 +70,12 @@ class TrainingProcess:
     def rest(self) -> None:
         faulthandler.cancel_dump_traceback_later()
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but for no longer than until it is asked to stop."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.stopping():
+            time.sleep(0.05)
+
 
 printing.listen()
 process = TrainingProcess()
@@ -91,22 +100,29 @@ def work(task: Task, train: fits.Train) -> None:
     try:
         database = insist(engine, process.stopping)
         fits.run_fits(database, train, worker, message_id, process, FITS_PER_MESSAGE)
-        pass_on()
+        if pass_on(worker):
+            process.pause(PAUSE_SECONDS)
     except Interrupted:
         log.warning("stopped while the database was away")
     except MemoryError as error:  # between two fits; under its own name it would end Celery's main process
         raise RuntimeError("out of memory") from error
 
 
-def pass_on() -> None:
-    """Wake another worker if there is more to claim; should that fail, house-keeping will."""
+def pass_on(worker: str) -> bool:
+    """Wake another worker if there is more to claim; should that fail, house-keeping will.
+
+    True if none of it is for this worker, which then has to leave the wakes to others for a moment.
+    """
     try:
         with reading(engine()) as session:
             more = claims.claimable(session)
+            mine = claims.claimable(session, worker) if more else []
         if more:
             broker.wake(1)
+        return bool(more) and not mine
     except (*AWAY, *broker.BrokerError) as error:
         log.warning("wake not sent", extra={"reason": type(error).__name__})
+        return False
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -127,9 +143,17 @@ def _listen_for_the_stop(**_: Any) -> None:
     signal.signal(signal.SIGUSR2, process.ask_to_stop)
 
 
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _note_presence(sender: Any, **_: Any) -> None:
+    """As early as can be: nobody is to think that there is no such worker while it starts."""
+    sender.hearing = Hearing(engine, identity(sender.hostname))
+    sender.hearing.start()
+
+
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _watch_the_hearing(sender: Any, **_: Any) -> None:
-    Hearing(engine, identity(sender.hostname), sender.pool.num_processes).start()
+    sender.controller.hearing.processes = sender.pool.num_processes
+    datasets.warn_of_missing()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -149,6 +173,11 @@ def _note_the_loss(sender: Any, task_id: str, exception: BaseException, **_: Any
 
 
 def _record_loss(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:
-    put_back = fits.recorded(engine(), lambda session: claims.died(session, message_id, worker, outcome, error))
+    def put_back_and_rest(session: Session) -> bool:
+        put_back = claims.died(session, message_id, worker, outcome, error)
+        workers.rest(session, worker)
+        return put_back
+
+    put_back = fits.recorded(engine(), put_back_and_rest)
     log.warning("training process died", extra={"outcome": str(outcome), "put_back": put_back})
-    pass_on()
+    pass_on(worker)

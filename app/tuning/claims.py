@@ -19,6 +19,7 @@ from app.tuning.spec import JobSpec
 from app.tuning.store import change, lock, move, touch
 from app.tuning.stored import UnreadableSpec, readable
 from app.tuning.tables import ACTIVE_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
+from app.tuning.workers import BY, MAY_CLAIM, MAY_TRAIN, has_hope, note_absence
 
 LEASE_SECONDS = 15.0
 MOST_CLAIMABLE = 64  # jobs that are looked at in one go
@@ -71,30 +72,34 @@ class Result:
 # The row that a statement changes is read from its answer.
 CHANGED = {"synchronize_session": False, "populate_existing": True}
 ROOM = Job.max_parallel_fits - Job.fits_running
-CLAIMABLE = (
-    Job.state.in_(ACTIVE_JOB),
-    or_(ROOM.is_(None), ROOM > 0),
-    exists().where(Fit.job_id == Job.id, Fit.state == State.QUEUED, Fit.position.is_not(None)),
-)
+WAITING = (Fit.state == State.QUEUED, Fit.position.is_not(None))
+OPEN = (Job.state.in_(ACTIVE_JOB), or_(ROOM.is_(None), ROOM > 0))
+CLAIMABLE = (*OPEN, exists().where(Fit.job_id == Job.id, *WAITING))
+CLAIMABLE_BY = (*OPEN, *MAY_CLAIM, exists().where(Fit.job_id == Job.id, *WAITING, MAY_TRAIN))
 # The job with the fewest fits running comes first: so jobs share the workers fairly.
 TURN = (Job.fits_running, func.coalesce(Job.last_claim_at, Job.created_at), Job.id)
 _MINE = (bindparam(column.key, type_=column.type) for column in (Job.fits_running, Job.last_claim_at, Job.id))
-OTHER = select(Job.id).where(*CLAIMABLE, tuple_(*TURN) < tuple_(*_MINE)).order_by(*TURN).limit(1)
+OTHER = select(Job.id).where(*CLAIMABLE_BY, tuple_(*TURN) < tuple_(*_MINE)).order_by(*TURN).limit(1)
 
-_NEXT = select(Fit.id).where(Fit.job_id == bindparam("job"), Fit.state == State.QUEUED, Fit.position.is_not(None))
+_NEXT = select(Fit.id).join(Job, Job.id == Fit.job_id).where(Job.id == bindparam("job"), *WAITING)
+_MINE_NEXT = _NEXT.where(*MAY_CLAIM, MAY_TRAIN).order_by(Fit.position).limit(1)
 TAKE = (
     update(Fit)
-    .where(Fit.id == _NEXT.order_by(Fit.position).limit(1).scalar_subquery(), Fit.state == State.QUEUED)
-    .values(state=State.RUNNING, attempt=Fit.attempt + 1, worker=bindparam("by"))
+    .where(Fit.id == _MINE_NEXT.scalar_subquery(), Fit.state == State.QUEUED)
+    .values(state=State.RUNNING, attempt=Fit.attempt + 1, worker=BY)
     .values(lease_until=clock(LEASE_SECONDS), started_at=clock(0))
     .returning(Fit)
     .execution_options(**CHANGED)
 )
 
 
-def claimable(session: Session) -> list[tuple[UUID, int]]:
-    """Jobs with fits to claim and how many, in the order of their turns: the first so many that can be read."""
-    jobs = select(Job.id, Job.fits_queued, ROOM, Job.spec).where(*CLAIMABLE).order_by(*TURN)
+def claimable(session: Session, worker: str | None = None) -> list[tuple[UUID, int]]:
+    """Jobs with fits to claim and how many, in the order of their turns: the first so many that can be read.
+
+    If a worker is named, only those that it may claim a fit of.
+    """
+    jobs = select(Job.id, Job.fits_queued, ROOM, Job.spec).order_by(*TURN)
+    jobs = jobs.where(*CLAIMABLE_BY).params(by=worker) if worker else jobs.where(*CLAIMABLE)
     rows = session.execute(jobs, execution_options={"yield_per": MOST_CLAIMABLE})
     mine = (
         (job_id, min(queued, queued if room is None else room)) for job_id, queued, room, spec in rows if readable(spec)
@@ -120,7 +125,7 @@ def claim_again(session: Session, job_id: UUID, worker: str, message_id: str) ->
     """
     with session.no_autoflush:  # the job's row is written once
         mine = session.get_one(Job, job_id)
-        turn = {"fits_running": mine.fits_running, "last_claim_at": mine.last_claim_at, "id": job_id}
+        turn = {"fits_running": mine.fits_running, "last_claim_at": mine.last_claim_at, "id": job_id, "by": worker}
         other = session.scalar(OTHER, turn)
         job = lock(session, other, skip_locked=True) if other else mine
         return _take(session, job, worker, message_id) if job else None
@@ -194,20 +199,25 @@ def stop(session: Session, mine: Hold) -> bool:
     return _end(session, mine, State.CANCELLED, Outcome.CANCELLED, {})
 
 
-def abandon(session: Session, mine: Hold, error: Error) -> bool:
-    """Fail the whole job at once, because none of its fits can do better; False if the fit is no longer mine."""
-    if not fail(session, mine, error):
-        return False
-    job = lock(session, mine.job_id)
-    if job and job.state in ACTIVE_JOB:
-        fail_job(session, job, error)
-        touch(job)
-    return True
-
-
 def release(session: Session, mine: Hold) -> bool:
     """Give the fit back, at no cost to it; False if it is no longer mine."""
-    return _put_back(session, mine, Outcome.RELEASED, None)
+    return _put_back(session, mine, Outcome.RELEASED)
+
+
+def lack(session: Session, mine: Claim, worker: str, error: Error) -> bool:
+    """Give the fit back, at no cost to it, because this worker has not the data; False if it is no longer mine.
+
+    The worker claims no fit of that data set for a while. Where no other worker may have it, the job fails.
+    """
+    released = _put_back(session, mine, Outcome.RELEASED, error)
+    note_absence(session, worker, mine.spec.dataset.name)
+    job = lock(session, mine.job_id)
+    if released and job and job.state in ACTIVE_JOB:
+        job.dataset = mine.spec.dataset.name
+        if not has_hope(session, job, worker):
+            fail_job(session, job, error)
+            touch(job)
+    return released
 
 
 def release_unheard(session: Session, message_id: str, worker: str) -> bool:
@@ -222,7 +232,7 @@ def lose(session: Session, hold: Hold, outcome: Outcome, error: Error) -> bool:
     if not job or not fit:
         return False
     if fit.lost_attempts + 1 < MOST_LOST_ATTEMPTS or job.state == JobState.CANCELLING or not readable(job.spec):
-        return _put_back(session, hold, outcome, error)
+        return _put_back(session, hold, outcome, error, lost=1)
     last = f"given up after {MOST_LOST_ATTEMPTS} attempts that were lost, the last one so: {error['message']}"
     return _end(session, hold, State.FAILED, outcome, {"error": error | {"message": last}})
 
@@ -323,14 +333,14 @@ def _end(
     return True
 
 
-def _put_back(session: Session, hold: Hold, outcome: Outcome, error: Error | None) -> bool:
+def _put_back(session: Session, hold: Hold, outcome: Outcome, error: Error | None = None, lost: int = 0) -> bool:
     job = lock(session, hold.job_id)
     if job and job.state == JobState.CANCELLING:
         return _end(session, hold, State.CANCELLED, outcome, {})
     again = {"state": State.QUEUED, "lease_until": None, "worker": None, "started_at": None}
-    lost = {"lost_attempts": Fit.lost_attempts + int(error is not None)}  # PostgreSQL adds no booleans
+    counted = {"lost_attempts": Fit.lost_attempts + lost}
     if not job or not change(
-        session, update(Fit).where(Fit.id == hold.fit_id, *_fence(hold.attempt)).values(again | lost)
+        session, update(Fit).where(Fit.id == hold.fit_id, *_fence(hold.attempt)).values(again | counted)
     ):
         return False
     _close_attempt(session, hold, outcome, error)

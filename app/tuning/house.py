@@ -11,15 +11,16 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app.tuning import broker, claims, deletions, failures, store
-from app.tuning.claims import LEASE_SECONDS
-from app.tuning.database import AWAY, impatient, reading, writing
+from app.tuning import broker, claims, deletions, failures, store, workers
+from app.tuning.claims import LEASE_SECONDS, Hold, Lease
+from app.tuning.database import AWAY, impatient, reading, try_writing, writing
 from app.tuning.leases import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_apart
 
 PERIOD_SECONDS = 2.0
+GONE_SECONDS = 20.0  # a worker gives a sign of life every five
 PATIENCE_SECONDS = 2.0  # a lock that is held for longer keeps workers, too, from writing
-OVERDUE_SECONDS = 6.0  # a worker renews its leases more often
+OVERDUE_SECONDS = 6.0  # a worker renews its leases, and is seen, more often
 SWEEP_SECONDS = 1.5  # a round, half of which others can write in
 STUCK_SECONDS = 60.0  # a round that takes longer will never end
 SILENT = {
@@ -30,17 +31,29 @@ SILENT = {
 log = logging.getLogger("tunewell.house")
 
 
-def take_back(engine: Engine, watch: Watch) -> None:
+def take_back(engine: Engine, watch: Watch[Hold]) -> None:
     """Put back the fits whose leases were not renewed for as long as leases last, or give them up."""
     with reading(engine) as session:
         watch.look(claims.leases(session))
-    if overdue := watch.silent(OVERDUE_SECONDS):
+    if overdue := [Lease(*one) for one in watch.silent(OVERDUE_SECONDS)]:
         with writing(engine) as session:
             claims.doubt(session, overdue)
-    for lease in watch.silent(LEASE_SECONDS):
+    for lease in (Lease(*one) for one in watch.silent(LEASE_SECONDS)):
         with writing(engine) as session:
             if claims.lapse(session, lease, SILENT):
                 log.warning("lease expired", extra={"fit": lease.hold.fit_id, "attempt": lease.hold.attempt})
+
+
+def forget_gone_workers(engine: Engine, watch: Watch[str]) -> None:
+    """Remove the workers that have given no sign of life for a while: nothing waits for them any more."""
+    with reading(engine) as session:
+        watch.look(workers.last_seen(session))
+    if watch.silent(OVERDUE_SECONDS):
+        try_writing(engine)  # which succeeds if workers can write too
+    for name, seen in watch.silent(GONE_SECONDS):
+        with writing(engine) as session:
+            if workers.forget(session, name, seen):
+                log.info("worker gone", extra={"worker": name})
 
 
 def wake_idle(engine: Engine) -> None:
@@ -73,7 +86,8 @@ class House(threading.Thread):
     def __init__(self, engine: Engine) -> None:
         super().__init__(name="house", daemon=True)
         self._engine, self._impatient = engine, impatient(engine, PATIENCE_SECONDS)
-        self._watch = Watch()
+        self._watch = Watch[Hold]()
+        self._presence = Watch[str]()
         self._nudged = threading.Event()
         self._stopped = False
         self._round_ended = time.monotonic()
@@ -116,6 +130,8 @@ class House(threading.Thread):
             self.prepare()
         if not self._try(take_back, self._impatient, self._watch):
             self._watch.forget()  # workers may have been kept from renewing by what kept this from looking
+        if not self._try(forget_gone_workers, self._impatient, self._presence):
+            self._presence.forget()
         self._try(wake_idle, self._impatient)
         self._try(sweep, self._impatient, self._nudged)
         if time.monotonic() - self._keys_dropped > 600 and self._try(drop_old_keys, self._impatient):

@@ -26,6 +26,7 @@ def create(session: Session, spec: JobSpec, candidates: list[Candidate]) -> Job:
     job = Job(
         id=uuid4(),
         spec=spec.model_dump(mode="json"),
+        dataset=spec.dataset.name,
         max_parallel_fits=spec.limits.max_parallel_fits,
         trials_total=len(candidates),
         trials_queued=len(candidates),

@@ -48,7 +48,7 @@ class Outcome(StrEnum):
     HUNG = "hung"  # alive, but without progress
     TIMED_OUT = "timed_out"  # longer than the job's fit_timeout_seconds
     OUT_OF_MEMORY = "out_of_memory"
-    RELEASED = "released"  # given back by a worker that was asked to stop
+    RELEASED = "released"  # given back by a worker that was asked to stop, or that has not the data
     CANCELLED = "cancelled"
 
 
@@ -89,6 +89,7 @@ class Job(Table):
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # raised by every change that a client can see
     spec: Mapped[dict[str, Any]]
+    dataset: Mapped[str] = mapped_column(server_default="")  # its name; empty where an older version wrote the job
     max_parallel_fits: Mapped[int | None]
     trials_total: Mapped[int]
     trials_queued: Mapped[int]
@@ -198,6 +199,27 @@ class EpochRow(Table):
     val_loss: Mapped[float | None]
     val_accuracy: Mapped[float | None]
     seconds: Mapped[float]
+
+
+class Worker(Table):
+    """A worker that is there: it writes its row every few seconds, and house-keeping removes one that does not."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_seen: Mapped[datetime]
+    rests_until: Mapped[datetime | None]  # it claims nothing till then
+    faults: Mapped[int] = mapped_column(default=0)  # of its machine, in a row
+
+
+class Absence(Table):
+    """A data set that a worker has looked for in vain."""
+
+    __tablename__ = "absences"
+
+    worker: Mapped[str] = mapped_column(ForeignKey("workers.name", ondelete="CASCADE"), primary_key=True)
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[datetime]  # then it looks again
 
 
 class IdempotencyKey(Table):

@@ -1,0 +1,87 @@
+"""The workers that are there, the data that each of them lacks, and what each may claim therefore."""
+
+from datetime import datetime
+
+from sqlalchemy import String, and_, bindparam, delete, exists, or_, select, update
+from sqlalchemy.dialects.postgresql import insert  # SQLite's dialect writes its ON CONFLICT too
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.tuning.database import clock
+from app.tuning.store import change
+from app.tuning.tables import Absence, Attempt, Fit, Job, Outcome, State, Worker
+
+LACKS_SECONDS = 60.0  # until a worker looks again for data that it has not found
+LONGEST_REST = 30.0
+FORGIVEN_SECONDS = 60.0  # after a rest: then a fault is the first one again
+OTHERS_FIRST_SECONDS = 60.0  # how long a lost fit is left to the other workers, all of them idle
+LOSSES = (Outcome.LOST, Outcome.HUNG, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
+
+Name = ColumnElement[str] | InstrumentedAttribute[str]
+BY: ColumnElement[str] = bindparam("by", type_=String)  # the worker that asks
+_Other = aliased(Worker)
+_TheirFit = aliased(Fit)
+
+
+def _lacks(worker: Name) -> ColumnElement[bool]:
+    """Whether this worker has looked for the job's data in vain, not long ago."""
+    now = Absence.until.between(clock(0), clock(LACKS_SECONDS))  # not further ahead, as after a clock was set back
+    return exists().where(Absence.worker == worker, Absence.dataset == Job.dataset, now).correlate(Job, _Other)
+
+
+def _may_have(other_than: Name) -> ColumnElement[bool]:
+    """Whether a worker other than this one has not missed the job's data."""
+    return and_(_Other.name != other_than, ~_lacks(_Other.name))
+
+
+# Somebody else may have the job's data: another worker, or whoever trains a fit of it just now.
+_HOPE = or_(Job.fits_running > 0, exists().where(_may_have(BY)))
+# Where there is no hope, a worker that lacks the data looks for them again: if in vain, the job fails.
+MAY_CLAIM = (
+    ~exists().where(Worker.name == BY, Worker.rests_until.between(clock(0), clock(LONGEST_REST))),
+    or_(~_lacks(BY), ~_HOPE),
+)
+_LOST_BY_ME = (Attempt.fit_id == Fit.id, Attempt.worker == BY, Attempt.outcome.in_(LOSSES))
+_AT_WORK = exists().where(_TheirFit.worker == _Other.name, _TheirFit.state == State.RUNNING)
+_FOR_OTHERS = or_(Attempt.ended_at.between(clock(-OTHERS_FIRST_SECONDS), clock(0)), _AT_WORK)
+# A fit that this worker has lost is left to another one: for a while, and for as long as that one is at work.
+MAY_TRAIN = or_(Fit.lost_attempts == 0, ~exists().where(*_LOST_BY_ME, _may_have(Attempt.worker), _FOR_OTHERS))
+
+
+def be_seen(session: Session, name: str) -> None:
+    """Note that this worker is there."""
+    seen = {"last_seen": clock(0)}
+    here = insert(Worker).values(name=name, faults=0, **seen)
+    session.execute(here.on_conflict_do_update(index_elements=[Worker.name], set_=seen))
+
+
+def last_seen(session: Session) -> list[tuple[str, datetime]]:
+    """When each worker has given its last sign of life."""
+    return [(name, seen) for name, seen in session.execute(select(Worker.name, Worker.last_seen))]
+
+
+def forget(session: Session, name: str, seen: datetime) -> bool:
+    """Remove a worker; False if it has been seen since."""
+    return bool(change(session, delete(Worker).where(Worker.name == name, Worker.last_seen == seen)))
+
+
+def note_absence(session: Session, name: str, dataset: str) -> None:
+    """Note that this worker has not this data set, so that it claims no fit of it for a while."""
+    be_seen(session, name)
+    until = {"until": clock(LACKS_SECONDS)}
+    noted = insert(Absence).values(worker=name, dataset=dataset, **until)
+    session.execute(noted.on_conflict_do_update(index_elements=[Absence.worker, Absence.dataset], set_=until))
+
+
+def has_hope(session: Session, job: Job, name: str) -> bool:
+    """Whether a worker other than this one may have the job's data."""
+    return bool(session.scalar(select(_HOPE).where(Job.id == job.id), {"by": name}))
+
+
+def rest(session: Session, name: str) -> None:
+    """Claim nothing for a while, the longer the more faults of its machine this worker has seen in a row."""
+    be_seen(session, name)
+    recent = select(Worker.faults).where(Worker.name == name, Worker.rests_until > clock(-FORGIVEN_SECONDS))
+    faults = (session.scalar(recent) or 0) + 1
+    until = clock(min(LONGEST_REST, 2.0 ** min(faults - 1, 10)))
+    change(session, update(Worker).where(Worker.name == name).values(faults=faults, rests_until=until))
