@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 from app.openapi import problem
 from app.problems import Away
 from app.schemas import Health
-from app.tuning import broker, failures
+from app.tuning import broker, outages
 from app.tuning.database import try_writing
 from app.tuning.outages import Standing, standing
 
@@ -41,7 +41,7 @@ def _database(engine: Engine) -> bool:
         try_writing(engine)
     except Exception as error:  # whatever it is, it is no reason to be without an answer
         # Somebody else writes, but for how long? Those who had to wait too long have made a note of it.
-        return failures.locked(error) and standing(engine) is Standing.WELL
+        return outages.is_locked(error) and standing(engine) is Standing.WELL
     return True
 
 

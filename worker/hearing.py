@@ -17,7 +17,7 @@ from celery.worker import state
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import broker, claims, failures, workers
+from app.tuning import broker, claims, outages, workers
 from app.tuning.database import reading, try_writing, writing
 
 PERIOD_SECONDS = 5.0
@@ -52,7 +52,7 @@ class Hearing(threading.Thread):
             with writing(self._engine()) as session:
                 workers.be_seen(session, self._worker)
         except SQLAlchemyError as error:
-            trouble = failures.reason(error)
+            trouble = outages.explain_failure(error)
         except Exception as error:  # whatever it is, the next time may be better
             trouble = f"{type(error).__name__}: {error}"
         if trouble and trouble != self._trouble:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app.tuning import broker, claims, deletions, failures, store, workers
+from app.tuning import broker, claims, deletions, outages, store, workers
 from app.tuning.claims import LEASE_SECONDS, Hold, Lease
 from app.tuning.database import AWAY, impatient, reading, try_writing, writing
 from app.tuning.leases import Watch
@@ -156,7 +156,7 @@ class House(threading.Thread):
         return True
 
     def _tell(self, chore: str, error: Exception, foreseen: bool) -> None:
-        extra = {"chore": chore, "reason": failures.reason(error)}
+        extra = {"chore": chore, "reason": outages.explain_failure(error)}
         if not foreseen:
             log.error("house-keeping fails", extra=extra, exc_info=error)
         elif not isinstance(error, AWAY) or not self.prepared:  # else the database's own line says it

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.tuning import failures
+from app.tuning import outages
 from app.tuning.tables import Table
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def migrate(engine: Engine) -> None:
         try:
             return _migrate(engine)
         except DBAPIError as error:
-            if not failures.locked(error):
+            if not outages.is_locked(error):
                 raise
             if not told:
-                log.warning("migration waits for a lock", extra={"reason": failures.reason(error)})
+                log.warning("migration waits for a lock", extra={"reason": outages.explain_failure(error)})
             told = True
             time.sleep(0.1)
 

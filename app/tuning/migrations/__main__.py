@@ -5,7 +5,7 @@ import sys
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.tuning import failures, logs
+from app.tuning import logs, outages
 from app.tuning.database import connect
 from app.tuning.migrations import UnusableDatabase, migrate
 from app.tuning.settings import UNUSABLE, settings
@@ -18,7 +18,7 @@ except UnusableDatabase as error:
     log.error(str(error))
     sys.exit(UNUSABLE)
 except (SQLAlchemyError, OSError) as error:
-    told = {"reason": failures.reason(error)}
+    told = {"reason": outages.explain_failure(error)}
     if "password authentication failed" in told["reason"]:
         told["advice"] = "the role keeps the password it was made with: use that, or change it with ALTER ROLE"
     log.error("the database cannot be used", extra=told)
