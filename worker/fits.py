@@ -252,7 +252,7 @@ class Claimant:
                     if claim := claims.claim(session, job_id, self.worker, self.message_id):
                         return claim
         except AWAY:
-            if self.record(self._release_unheard):
+            if insist(self._holds_unheard, self.stopping) and self.record(self._release_unheard):
                 log.warning("claim given back: the answer to it was lost")
             raise
         return None
@@ -272,6 +272,10 @@ class Claimant:
         done = self.record(record)
         self.record(self._release_unheard)
         return done, None
+
+    def _holds_unheard(self) -> bool:
+        with reading(self.engine) as session:
+            return claims.holds(session, self.message_id, self.worker)
 
     def _release_unheard(self, session: Session) -> bool:
         return claims.release_unheard(session, self.message_id, self.worker)

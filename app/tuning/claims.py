@@ -220,6 +220,11 @@ def lack(session: Session, mine: Claim, worker: str, error: Error) -> bool:
     return released
 
 
+def holds(session: Session, message_id: str, worker: str) -> bool:
+    """Whether anything that was claimed for this message is still held."""
+    return bool(_held_for(session, message_id, worker))
+
+
 def release_unheard(session: Session, message_id: str, worker: str) -> bool:
     """Give back what was claimed for this message when the answer to the claim's COMMIT was lost; False if nothing."""
     held = [hold for hold in _held_for(session, message_id, worker) if release(session, hold)]

@@ -19,8 +19,9 @@ from app.tuning.tables import Utc
 AWAY = outages.AWAY
 # Before it, several connections to one WAL could corrupt the file.
 SAFE_WAL = (3, 51, 3)
-# The driver says both with its BEGIN, so that they cost no round trip.
-SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+# The driver says it with its BEGIN, so that it costs no round trip. "READ ONLY" there would be followed by "READ WRITE"
+# in the connection's next transactions, and these would write to a server that is set to be read-only.
+SNAPSHOT = {"isolation_level": "REPEATABLE READ"}
 LOCK_SECONDS = 60.0  # how long SQLite waits for a lock, unless a transaction is to be more impatient
 GLANCE_SECONDS = 0.5  # that a look at whether it can be written waits for a lock
 
