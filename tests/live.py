@@ -17,6 +17,8 @@ from tests.servers import free_port
 PROJECT = Path(__file__).parents[1]
 START_SECONDS = 60
 JOB_SECONDS = 100
+# Runs a command of root's so that it may read no more than others.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 ENDED = ("succeeded", "failed", "cancelled")
 
 

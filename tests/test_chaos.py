@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import brokers, children, databases, killing, messages
+from tests.chaos import brokers, children, databases, killing, lacking, messages
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import Site
@@ -52,6 +52,10 @@ def test_training_that_dies_or_wants_too_much_memory_costs_an_attempt_and_second
 
 def test_training_that_raises_is_told_and_not_tried_again(one_site: Ground) -> None:
     keeps(children.be_wrong, one_site)
+
+
+def test_a_worker_without_the_data_gives_its_fit_back(one_site: Ground) -> None:
+    keeps(lacking.lack_data, one_site, trials=4)
 
 
 def test_a_stopped_worker_gives_its_fit_back(one_site: Ground) -> None:

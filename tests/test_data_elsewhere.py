@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.tuning.settings import settings
-from tests.live import Live, live
+from tests.live import UNPRIVILEGED, Live, live
 from tests.servers import Broker, missing
 
 pytestmark = pytest.mark.timeout(400)
@@ -24,7 +24,6 @@ SEARCH = {
     "random_state": 5,
 }
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
 
 
 def without_data(folder: Path) -> dict[str, str]:
@@ -80,7 +79,7 @@ def test_a_worker_without_the_data_costs_a_job_nothing(
     service: Live, tmp_path: Path, unreadable: Callable[[Path], Path]
 ) -> None:
     expected = trained(service)
-    prefix = UNPRIVILEGED if os.geteuid() == 0 else []
+    prefix = UNPRIVILEGED if os.geteuid() == 0 else ()
     service.start_worker("lacking", without_data(unreadable(tmp_path / "data")), prefix)
     try:
         service.until(lambda: warm(service), 100)
@@ -90,3 +89,15 @@ def test_a_worker_without_the_data_costs_a_job_nothing(
         assert f"{tmp_path / 'data'} (TUNEWELL_DATA_DIR" in said
     finally:
         service.end("lacking")
+
+
+def test_without_any_worker_that_has_the_data_a_job_fails_and_the_next_one_too(tmp_path: Path, broker: Broker) -> None:
+    home = tmp_path / "home"
+    url = broker.url.replace("/0", "/5")
+    with live(home, f"sqlite:///{home / 'tunewell.db'}", url, workers=0) as service:
+        service.start_worker("w1", without_data(empty(tmp_path / "data")))
+        for _ in range(2):
+            job = service.wait(service.post(SEARCH))
+            assert (job["state"], job["error"]["type"]) == ("failed", "DatasetUnavailable")
+            assert f"Put Keras's mnist.npz into {tmp_path / 'data'}" in job["error"]["message"]
+        assert "MNIST is not there" in (home / "w1.log").read_text(errors="replace")

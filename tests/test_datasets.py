@@ -1,8 +1,10 @@
 """The data sets: what is in them, how they are checked, and what is said when one cannot be had."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from app.tuning.datasets import DATASETS
 from app.tuning.settings import settings
 from app.tuning.spec import JobSpec
 from tests.ledger import grid
+from tests.live import UNPRIVILEGED
 from tests.servers import missing
 from worker import datasets
 
@@ -31,11 +34,13 @@ def never() -> None:
     raise AssertionError("a download was begun")
 
 
-def complaint(folder: Path) -> str:
+def complaint(folder: Path, prefix: Sequence[str] = ()) -> str:
     """What is said where MNIST is looked for in this folder, and no network can be reached."""
     nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
     environment = os.environ | nowhere | {"TUNEWELL_DATA_DIR": str(folder), "NO_PROXY": "", "no_proxy": ""}
-    done = subprocess.run([sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", LOAD], env=environment, capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 
@@ -67,6 +72,43 @@ def test_without_mnist_and_without_a_network_it_says_where_to_put_which_file(tmp
     assert "could not be downloaded" in said
     assert f"Put Keras's mnist.npz into {tmp_path / 'new'} (TUNEWELL_DATA_DIR)" in said
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["mnist.lock"]
+
+
+@pytest.mark.parametrize("closed", ["the folder", "the file", "a folder to write to"])
+def test_a_folder_or_file_that_may_not_be_read_is_named_with_who_must_be_able_to(tmp_path: Path, closed: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    file = folder / "mnist.npz"
+    if closed != "a folder to write to":
+        file.write_bytes(b"")
+    shut = file if closed == "the file" else folder
+    shut.chmod(0o555 if closed == "a folder to write to" else 0)
+    said = complaint(folder, UNPRIVILEGED if os.geteuid() == 0 else [])
+    shut.chmod(0o755)
+    assert said.startswith(f"User {os.geteuid()} may not open {folder}/mnist.")
+    assert f"In {folder} (TUNEWELL_DATA_DIR; with Docker Compose, the folder of the host" in said
+
+
+def test_whoever_waited_for_a_download_that_failed_does_not_try_it_once_more(tmp_path: Path) -> None:
+    lock = tmp_path / "mnist.lock"
+    asked: list[int] = []
+
+    def fail_meanwhile() -> None:
+        """What the other process does while this one waits."""
+        asked.append(1)
+        handle.write("the network is down")
+        handle.close()
+
+    handle = lock.open("a+")
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with (
+        pytest.raises(datasets.DatasetUnavailable, match="the network is down"),
+        datasets._only_one(lock, fail_meanwhile),
+    ):
+        raise AssertionError("it tried")
+    assert asked == [1]
+    with datasets._only_one(lock, fail_meanwhile):
+        assert lock.read_text() == "", "who comes later tries for himself"
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x05\x06" + bytes(18)])

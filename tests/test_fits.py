@@ -14,7 +14,7 @@ from app.tuning.claims import Claim, Result
 from app.tuning.database import clock, reading, writing
 from app.tuning.tables import Attempt, EpochRow, Fit, JobState, Outcome, State, Worker
 from tests.ledger import Ledger, grid, scored
-from worker import fits
+from worker import faults, fits
 from worker.datasets import DatasetUnavailable
 from worker.fits import Keeper
 
@@ -194,7 +194,7 @@ def test_the_same_error_before_training_is_none(sqlite_engine: Engine) -> None:
     job_id = Ledger(sqlite_engine).post(grid(1))
 
     def train(claim: Claim, keeper: Keeper) -> Result:
-        with fits.preparing():
+        with faults.preparing():
             raise ValueError("the folds cannot be cut")
 
     assert run(sqlite_engine, train)

@@ -45,7 +45,7 @@ def pass_time(ledger: Ledger, seconds: float) -> None:
             ledger.do(store.change, update(Worker).where(Worker.name == name).values(rests_until=clock(-seconds)))
     for worker, dataset in absences:
         mine = update(Absence).where(Absence.worker == worker, Absence.dataset == dataset)
-        ledger.do(store.change, mine.values(until=clock(workers.LACKS_SECONDS - seconds)))
+        ledger.do(store.change, mine.values(noted_at=clock(-seconds)))
     ledger.do(store.change, update(Attempt).where(Attempt.ended_at.is_not(None)).values(ended_at=clock(-seconds)))
 
 
@@ -100,7 +100,7 @@ def test_between_two_fits_too_it_claims_none_of_them(engine: Engine) -> None:
 
 def test_a_job_fails_once_all_workers_that_are_there_lack_its_data(engine: Engine) -> None:
     ledger = Ledger(engine)
-    job_id, another = ledger.post(grid(2)), ledger.post(grid(2))
+    job_id = ledger.post(grid(2))
     for worker in ("w1", "w2", "w3"):
         ledger.do(workers.be_seen, worker)
     for worker in ("w1", "w2"):
@@ -109,8 +109,21 @@ def test_a_job_fails_once_all_workers_that_are_there_lack_its_data(engine: Engin
     lack(ledger, job_id, "w3")
     job = ledger.job(job_id)
     assert (job.state, job.error) == (JobState.FAILED, BROKEN)
-    lack(ledger, another, "w1")
-    assert ledger.job(another).state == JobState.FAILED, "nobody waits a minute to hear the same"
+
+
+def test_each_worker_looks_again_for_a_later_job_and_at_once(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    ledger.do(workers.be_seen, "w2")
+    for worker in ("w1", "w2"):
+        lack(ledger, job_id, worker)
+    later = ledger.post(grid(2))
+    lack(ledger, later, "w1")
+    assert ledger.job(later).state == JobState.RUNNING, "the other's may have been put there meanwhile"
+    assert not may_claim(ledger, later, "w1")
+    assert may_claim(ledger, later, "w2")
+    lack(ledger, later, "w2")
+    assert ledger.job(later).state == JobState.FAILED
 
 
 def test_a_job_does_not_fail_while_a_fit_of_it_is_trained(engine: Engine) -> None:

@@ -5,8 +5,8 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -20,6 +20,7 @@ from app.tuning.claims import LEASE_SECONDS, Claim, Error, Result
 from app.tuning.database import AWAY, reading, writing
 from app.tuning.stored import UnreadableSpec
 from app.tuning.tables import JobState, Outcome
+from worker import faults
 from worker.datasets import DatasetUnavailable
 from worker.retries import insist
 
@@ -57,10 +58,6 @@ class Released(Stopped):
 
 class TimedOut(Exception):
     """The fit took longer than its job allows."""
-
-
-class PreparationFailed(Exception):
-    """The fit could not be prepared on this machine."""
 
 
 class Keeper:
@@ -302,35 +299,18 @@ def _trained(claim: Claim, train: Train, keeper: Keeper, worker: str) -> Ending:
 
 
 def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]], worker: str) -> Ending:
-    """Only what comes of the hyperparameters is a result; whatever else goes wrong, the attempt is lost."""
     reason = told(error)
-    if isinstance(error, TimedOut):
-        return Ending(Outcome.TIMED_OUT, lambda session: claims.lose(session, claim, Outcome.TIMED_OUT, reason), reason)
-    if isinstance(error, ArithmeticError | ValueError) or _is(error, "InvalidArgumentError"):
-        return Ending(Outcome.FAILED, lambda session: claims.fail(session, claim, reason, epochs), reason)
-    out_of_memory = isinstance(error, MemoryError) or _is(error, "ResourceExhaustedError")
-    outcome = Outcome.OUT_OF_MEMORY if out_of_memory else Outcome.LOST
+    outcome = Outcome.TIMED_OUT if isinstance(error, TimedOut) else faults.outcome(error)
+    if outcome == Outcome.FAILED:
+        return Ending(outcome, lambda session: claims.fail(session, claim, reason, epochs), reason)
 
-    def lose_and_rest(session: Session) -> bool:
+    def lose(session: Session) -> bool:
         lost = claims.lose(session, claim, outcome, reason)
-        workers.rest(session, worker)
+        if outcome != Outcome.TIMED_OUT:
+            workers.rest(session, worker)
         return lost
 
-    return Ending(outcome, lose_and_rest, reason)
-
-
-def _is(error: Exception, name: str) -> bool:
-    """Whether it is this one of TensorFlow's errors, told by its name: this module does without TensorFlow."""
-    return any(kind.__name__ == name for kind in type(error).__mro__)
-
-
-@contextmanager
-def preparing() -> Iterator[None]:
-    """What is raised here comes before training, so that it says nothing about the hyperparameters."""
-    try:
-        yield
-    except (ArithmeticError, ValueError) as error:
-        raise PreparationFailed(f"{type(error).__name__}: {error}") from error
+    return Ending(outcome, lose, reason)
 
 
 def recorded(engine: Engine, record: Record, stopping: Callable[[], bool] = lambda: False) -> bool:

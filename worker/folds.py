@@ -14,7 +14,8 @@ from app.tuning.defaults import test_samples, train_samples
 from app.tuning.spec import CrossValidation, JobSpec
 from worker import training
 from worker.datasets import Arrays, load
-from worker.fits import Keeper, finite, preparing
+from worker.faults import preparing
+from worker.fits import Keeper, finite
 
 Rows = NDArray[np.int32]
 

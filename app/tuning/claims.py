@@ -94,10 +94,7 @@ TAKE = (
 
 
 def claimable(session: Session, worker: str | None = None) -> list[tuple[UUID, int]]:
-    """Jobs with fits to claim and how many, in the order of their turns: the first so many that can be read.
-
-    If a worker is named, only those that it may claim a fit of.
-    """
+    """Jobs with fits to claim (for this worker, if named) and how many, by turns: the first that can be read."""
     jobs = select(Job.id, Job.fits_queued, ROOM, Job.spec).order_by(*TURN)
     jobs = jobs.where(*CLAIMABLE_BY).params(by=worker) if worker else jobs.where(*CLAIMABLE)
     rows = session.execute(jobs, execution_options={"yield_per": MOST_CLAIMABLE})
@@ -205,10 +202,7 @@ def release(session: Session, mine: Hold) -> bool:
 
 
 def lack(session: Session, mine: Claim, worker: str, error: Error) -> bool:
-    """Give the fit back, at no cost to it, because this worker has not the data; False if it is no longer mine.
-
-    The worker claims no fit of that data set for a while. Where no other worker may have it, the job fails.
-    """
+    """Give the fit back for want of data: the job fails where nobody else may have them; False if it is not mine."""
     released = _put_back(session, mine, Outcome.RELEASED, error)
     note_absence(session, worker, mine.spec.dataset.name)
     job = lock(session, mine.job_id)

@@ -219,7 +219,7 @@ class Absence(Table):
 
     worker: Mapped[str] = mapped_column(ForeignKey("workers.name", ondelete="CASCADE"), primary_key=True)
     dataset: Mapped[str] = mapped_column(primary_key=True)
-    until: Mapped[datetime]  # then it looks again
+    noted_at: Mapped[datetime]  # it looks again after a while
 
 
 class IdempotencyKey(Table):

@@ -23,29 +23,31 @@ _Other = aliased(Worker)
 _TheirFit = aliased(Fit)
 
 
-def _lacks(worker: Name) -> ColumnElement[bool]:
+def _lacks(worker: Name, *since: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether this worker has looked for the job's data in vain, not long ago."""
-    now = Absence.until.between(clock(0), clock(LACKS_SECONDS))  # not further ahead, as after a clock was set back
-    return exists().where(Absence.worker == worker, Absence.dataset == Job.dataset, now).correlate(Job, _Other)
+    lately = Absence.noted_at.between(clock(-LACKS_SECONDS), clock(0))
+    in_vain = exists().where(Absence.worker == worker, Absence.dataset == Job.dataset, lately, *since)
+    return in_vain.correlate(Job, _Other)
 
 
-def _may_have(other_than: Name) -> ColumnElement[bool]:
-    """Whether a worker other than this one has not missed the job's data."""
-    return and_(_Other.name != other_than, ~_lacks(_Other.name))
-
-
-# Somebody else may have the job's data: another worker, or whoever trains a fit of it just now.
-_HOPE = or_(Job.fits_running > 0, exists().where(_may_have(BY)))
-# Where there is no hope, a worker that lacks the data looks for them again: if in vain, the job fails.
+_FOR_THIS_JOB = Absence.noted_at >= Job.created_at  # earlier, the data may not have been there yet
+_ANOTHER_HAS = exists().where(_Other.name != BY, ~_lacks(_Other.name))
+_ANOTHER_HAS_NOT_LOOKED = exists().where(_Other.name != BY, ~_lacks(_Other.name, _FOR_THIS_JOB))
+# Somebody else may have the job's data: whoever trains a fit of it just now, or a worker that has yet to look.
+_HOPE = or_(Job.fits_running > 0, _ANOTHER_HAS_NOT_LOOKED)
+# A worker that lacks the data leaves them to those that have them. If there are none, it looks again, once for a job;
+# where there is no hope, whoever looks in vain fails the job.
+_LOOKS_AGAIN = and_(Job.fits_running == 0, ~_ANOTHER_HAS, or_(~_lacks(BY, _FOR_THIS_JOB), ~_ANOTHER_HAS_NOT_LOOKED))
 MAY_CLAIM = (
     ~exists().where(Worker.name == BY, Worker.rests_until.between(clock(0), clock(LONGEST_REST))),
-    or_(~_lacks(BY), ~_HOPE),
+    or_(~_lacks(BY), _LOOKS_AGAIN),
 )
 _LOST_BY_ME = (Attempt.fit_id == Fit.id, Attempt.worker == BY, Attempt.outcome.in_(LOSSES))
+_ABLE = (_Other.name != Attempt.worker, ~_lacks(_Other.name))
 _AT_WORK = exists().where(_TheirFit.worker == _Other.name, _TheirFit.state == State.RUNNING)
 _FOR_OTHERS = or_(Attempt.ended_at.between(clock(-OTHERS_FIRST_SECONDS), clock(0)), _AT_WORK)
 # A fit that this worker has lost is left to another one: for a while, and for as long as that one is at work.
-MAY_TRAIN = or_(Fit.lost_attempts == 0, ~exists().where(*_LOST_BY_ME, _may_have(Attempt.worker), _FOR_OTHERS))
+MAY_TRAIN = or_(Fit.lost_attempts == 0, ~exists().where(*_LOST_BY_ME, *_ABLE, _FOR_OTHERS))
 
 
 def be_seen(session: Session, name: str) -> None:
@@ -68,13 +70,13 @@ def forget(session: Session, name: str, seen: datetime) -> bool:
 def note_absence(session: Session, name: str, dataset: str) -> None:
     """Note that this worker has not this data set, so that it claims no fit of it for a while."""
     be_seen(session, name)
-    until = {"until": clock(LACKS_SECONDS)}
-    noted = insert(Absence).values(worker=name, dataset=dataset, **until)
-    session.execute(noted.on_conflict_do_update(index_elements=[Absence.worker, Absence.dataset], set_=until))
+    now = {"noted_at": clock(0)}
+    noted = insert(Absence).values(worker=name, dataset=dataset, **now)
+    session.execute(noted.on_conflict_do_update(index_elements=[Absence.worker, Absence.dataset], set_=now))
 
 
 def has_hope(session: Session, job: Job, name: str) -> bool:
-    """Whether a worker other than this one may have the job's data."""
+    """Whether anybody but this worker may have the job's data."""
     return bool(session.scalar(select(_HOPE).where(Job.id == job.id), {"by": name}))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.chaos import brokers, children, clients, databases, killing, messages, starting
+from tests.chaos import brokers, children, clients, databases, killing, lacking, messages, starting
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row, markdown
 
@@ -27,6 +27,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "children": ("the training process killed, or out of memory", children.lose_children),
     "wrong": ("training that raises", children.be_wrong),
+    "lacking": ("one worker without the data, then no worker with them", lacking.lack_data),
     "freeze": ("a worker frozen past its lease, then thawed", killing.freeze_workers),
     "late": ("a result that comes after the lease", killing.come_late),
     "hang": ("training that hangs without dying", children.hang),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Site:
             "TUNEWELL_BROKER_URL": broker_url or broker.url,
             "TUNEWELL_LOG_FORMAT": "json",
             "CHAOS_FOLDER": str(folder),
+            "TUNEWELL_DATA_DIR": str(folder / "data"),
         }
         self._ended = threading.Event()
         self._reviver = threading.Thread(target=self._revive, daemon=True)
@@ -115,10 +116,19 @@ class Site:
         """Start so many workers, and wait until they listen."""
         for number in range(1, count + 1):
             name = f"w{number}@chaos"
-            command = [sys.executable, "-m", "celery", "-A", "tests.chaos.worker", "worker", "--hostname", name]
-            options = ["--concurrency", str(processes), "--loglevel", "INFO", "--without-mingle", "--without-gossip"]
-            self._start(name, command + options, database_url)
+            self._start(name, self._celery(name, processes), database_url)
         until(lambda: self.listening() == count, START_SECONDS, "all workers listen")
+
+    def start_worker(self, name: str, **changed: str) -> None:
+        """Start one more worker, in a changed environment, and wait until it listens."""
+        self._start(name, self._celery(name), None, changed)
+        until(self.parts[name].listens, START_SECONDS, f"{name} listens")
+
+    def end(self, name: str) -> None:
+        """End a process for good."""
+        part = self.parts.pop(name)
+        part.wanted = False
+        part.kill()
 
     @property
     def workers(self) -> list[str]:
@@ -187,8 +197,19 @@ class Site:
         self.http.close()
         self.engine.dispose()
 
-    def _start(self, name: str, command: list[str], database_url: str | None) -> None:
-        environment = self._environment | {"TUNEWELL_DATABASE_URL": database_url or self.database_url}
+    @staticmethod
+    def _celery(name: str, processes: int = 1) -> list[str]:
+        command = [sys.executable, "-m", "celery", "-A", "tests.chaos.worker", "worker", "--hostname", name]
+        options = ["--concurrency", str(processes), "--loglevel", "INFO", "--without-mingle", "--without-gossip"]
+        return command + options
+
+    def _start(
+        self, name: str, command: list[str], database_url: str | None, changed: Mapping[str, str] | None = None
+    ) -> None:
+        environment = self._environment | {
+            "TUNEWELL_DATABASE_URL": database_url or self.database_url,
+            **(changed or {}),
+        }
         self.parts[name] = Part(name, command, environment, self.folder / f"{name}.log")
 
     def _revive(self) -> None:

@@ -28,7 +28,7 @@ def upgrade() -> None:
         "absences",
         sa.Column("worker", sa.String(length=255), nullable=False),
         sa.Column("dataset", sa.String(length=255), nullable=False),
-        sa.Column("until", Utc, nullable=False),
+        sa.Column("noted_at", Utc, nullable=False),
         sa.ForeignKeyConstraint(["worker"], ["workers.name"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("worker", "dataset"),
     )
