@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import brokers, children, databases, killing, lacking, messages
+from tests.chaos import brokers, children, databases, killing, lacking, messages, waiting
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import Site
@@ -68,6 +68,18 @@ def test_doubled_stray_and_poisonous_messages_do_no_harm(one_site: Ground) -> No
 
 def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground) -> None:
     keeps(databases.fill, one_site, seconds=3.0)
+
+
+def test_a_file_that_others_lock_costs_no_attempt(one_site: Ground) -> None:
+    keeps(waiting.hold, one_site, seconds=20.0)
+
+
+def test_leases_that_time_leaps_over_cost_no_attempt(one_site: Ground) -> None:
+    keeps(waiting.leap, one_site, trials=1)
+
+
+def test_what_cannot_be_read_stops_nobody_else(one_site: Ground) -> None:
+    keeps(waiting.leave_unreadable, one_site)
 
 
 def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.chaos import brokers, children, clients, databases, killing, lacking, messages, starting
+from tests.chaos import brokers, children, clients, databases, killing, lacking, messages, starting, waiting
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row, markdown
 
@@ -41,6 +41,10 @@ SCENARIOS: dict[str, Scenario] = {
     "race-sqlite": ("8 processes race for one fit, SQLite", partial(starting.race, kind="sqlite")),
     "race-postgresql": ("8 processes race for one fit, PostgreSQL", partial(starting.race, kind="postgresql")),
     "start": ("8 processes start on an empty or older database, one killed", starting.start),
+    "held": ("SQLite locked by a reader, then by a writer, for 55 s each", waiting.hold),
+    "asleep": ("leases a minute older every 8 s, as after sleep", waiting.leap),
+    "read-only": ("PostgreSQL read-only for 29 s", waiting.turn_read_only),
+    "unreadable": ("a job with a stored spec that this version cannot read", waiting.leave_unreadable),
     "full": ("disk full (SQLite page limit)", databases.fill),
     "messages": ("duplicate, stray and pickle messages, a deleted job's", messages.confuse),
 }
