@@ -1,18 +1,24 @@
 """What the service says of itself while a part of it is away, frozen, and back."""
 
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select, text
 
 from app.main import create_app
 from app.tuning import broker as queue
-from app.tuning.database import connect
+from app.tuning import house
+from app.tuning.database import LOCK_SECONDS, connect, reading, try_writing, writing
+from app.tuning.tables import Job
 from tests.conftest import SilentHouse
 from tests.driving import grid, post
+from tests.ledger import Ledger
+from tests.ledger import grid as spec
 from tests.refusing import problem
 from tests.servers import Broker, Postgres
 
@@ -105,3 +111,92 @@ def test_connections_that_were_cut_are_made_again(postgres: Postgres) -> None:
             postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
             assert client.get("/v1/jobs").status_code == 200
     engine.dispose()
+
+
+def test_the_service_is_not_ready_once_house_keeping_has_stopped(sqlite_engine: Engine, own_broker: Broker) -> None:
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert seconds(client, "/readyz", "ok") < 30
+        client.app.state.house.stop()  # type: ignore[attr-defined]
+        answer = client.get("/readyz")
+        problem(answer, 503)
+        assert answer.json()["checks"] == {"database": "ok", "broker": "ok", "house_keeping": "unavailable"}
+        assert client.get("/livez").status_code == 200
+
+
+def test_the_service_is_not_ready_once_house_keeping_is_stuck(
+    sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, free = threading.Event(), threading.Event()
+
+    def wake_idle(_: Engine) -> None:
+        stuck.set()
+        free.wait(60)
+
+    monkeypatch.setattr(house, "wake_idle", wake_idle)
+    monkeypatch.setattr(house, "STUCK_SECONDS", 1.0)
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert stuck.wait(60)
+        time.sleep(1.5)
+        problem(client.get("/readyz"), 503)
+        free.set()
+
+
+def test_the_service_is_degraded_while_a_chore_of_house_keeping_fails(
+    sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, mended = threading.Event(), threading.Event()
+
+    def wake_idle(_: Engine) -> None:
+        if not mended.is_set():
+            failed.set()
+            raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(house, "wake_idle", wake_idle)
+    monkeypatch.setattr(house, "PERIOD_SECONDS", 0.05)
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert failed.wait(60)
+        assert seconds(client, "/readyz", "degraded") < 30
+        mended.set()
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").json()["status"] != "ok":
+            assert time.monotonic() < deadline
+
+
+def test_a_file_that_cannot_be_written_is_not_ready(migrated_sqlite: Path, own_broker: Broker) -> None:
+    engine = connect(f"sqlite:///file:{migrated_sqlite}?mode=ro&uri=true")
+    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
+        assert client.get("/v1/jobs").status_code == 200
+        answer = client.get("/readyz")
+        problem(answer, 503)
+        assert answer.json()["checks"]["database"] == "unavailable"
+        problem(client.post("/v1/jobs", json=grid(1)), 503)
+    engine.dispose()
+
+
+def test_whether_the_database_can_be_written_is_seen_without_waiting_for_who_writes(
+    sqlite_engine: Engine, own_broker: Broker
+) -> None:
+    with TestClient(create_app(sqlite_engine, SilentHouse)) as client, writing(sqlite_engine) as session:
+        session.execute(text("SELECT 1"))
+        assert seconds(client, "/readyz", "ok") < LOCK_SECONDS / 2
+
+
+@pytest.mark.parametrize("url", ["redis://host:99999/0", "redis://host:6379/name", "redis://:p#ss@host:6379/0", "what"])
+def test_no_broker_url_brings_readyz_down(sqlite_engine: Engine, url: str) -> None:
+    before = queue.celery.conf.broker_url
+    queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = url
+    try:
+        with TestClient(create_app(sqlite_engine)) as client:
+            assert seconds(client, "/readyz", "degraded") < 60
+            assert client.get("/readyz").json()["checks"]["broker"] == "unavailable"
+    finally:
+        queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = before
+
+
+def test_looking_whether_the_database_can_be_written_changes_nothing(engine: Engine) -> None:
+    Ledger(engine).post(spec(1))
+    with reading(engine) as session:
+        before = session.scalars(select(Job)).all()
+    try_writing(engine)
+    with reading(engine) as session:
+        assert len(session.scalars(select(Job)).all()) == len(before) == 1
