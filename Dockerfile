@@ -13,7 +13,7 @@ FROM base AS api
 COPY requirements/api.txt requirements/
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements/api.txt
 COPY app app
-RUN printf '#!/usr/bin/env python\nfrom app.cli import app\n\napp()\n' >/usr/local/bin/tunewell && chmod 755 /usr/local/bin/tunewell
+RUN printf '#!/usr/bin/env python\nfrom app.cli.commands import cli\n\ncli()\n' >/usr/local/bin/tunewell && chmod 755 /usr/local/bin/tunewell
 USER tunewell
 # One heap for all threads: the API stays small.
 ENV MALLOC_ARENA_MAX=1

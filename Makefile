@@ -8,8 +8,7 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --gen
 
 PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # The tests of `make quick`: search, API, the store on SQLite, and the worker's loop with fake training.
-QUICK := $(addprefix tests/test_,search.py store.py claims.py endings.py reading.py results.py api.py bodies.py \
-	pages.py problems.py catalogue.py contract.py idempotency.py fits.py docs.py)
+QUICK := tests/search tests/store tests/api tests/worker/test_runner.py tests/test_docs.py tests/test_architecture.py
 
 .PHONY: help install demo test lint types tests quick coverage bench chaos openapi requirements
 
@@ -52,7 +51,7 @@ types: install
 # The arithmetic is tested as on a small processor, too.
 tests: install
 	$(PY) -m $(PYTEST)
-	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/test_numerics.py
+	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/training/test_numerics.py
 
 quick: lint types
 	$(PY) -m $(PYTEST) -m "not slow and not system" -k "not postgresql" $(QUICK)
@@ -73,7 +72,8 @@ chaos: install
 	$(PY) -m tests.chaos
 
 openapi: install
-	$(PY) -m app.openapi > openapi.json.new
+	$(PY) -c "import json; from app.main import app; print(json.dumps(app.openapi(), indent=1, ensure_ascii=False))" \
+		> openapi.json.new
 	mv openapi.json.new openapi.json
 
 requirements:

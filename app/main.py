@@ -10,33 +10,33 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
-from app import catalogue, health, memory, openapi, problems, routes, threads
-from app.bodies import BodyLimit
-from app.heads import Heads
-from app.hosts import OwnHosts
+from app.api import catalogue, health, jobs, memory, openapi, problems, results, threads
+from app.api.head_requests import Heads
+from app.api.hosts import OwnHosts
+from app.api.strict_json import BodyLimit
 from app.tuning import __version__, logs
 from app.tuning.database import connect
-from app.tuning.house import House
+from app.tuning.housekeeping import Housekeeper
 from app.tuning.settings import settings
 
 PREPARE_SECONDS = 5  # then the service begins without its database, for which house-keeping goes on trying
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
-def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] = House) -> FastAPI:
+def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Housekeeper] = Housekeeper) -> FastAPI:
     """The service on this database, or on the one that the settings name."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         threads.limit_readers()
         app.state.engine = engine or connect(settings().database)
-        app.state.house = keeping(app.state.engine)
+        app.state.housekeeper = keeping(app.state.engine)
         with anyio.move_on_after(PREPARE_SECONDS):  # requests are told that the database is away, and asked again
-            await anyio.to_thread.run_sync(app.state.house.prepare, abandon_on_cancel=True)
-        app.state.house.start()
+            await anyio.to_thread.run_sync(app.state.housekeeper.prepare, abandon_on_cancel=True)
+        app.state.housekeeper.start()
         memory.spare()
         yield
-        app.state.house.stop()
+        app.state.housekeeper.stop()
 
     app = FastAPIOffline(
         title="Tunewell",
@@ -51,13 +51,13 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], House] 
     )
     for middleware in (BodyLimit, OwnHosts, Heads):  # the last one is asked first
         app.add_middleware(middleware)
-    for router in (routes.router, catalogue.router, health.router):
+    for router in (jobs.router, results.router, catalogue.router, health.router):
         app.include_router(router)
-    problems.install(app)
+    problems.install_handlers(app)
     document = app.openapi
-    app.openapi = cache(lambda: openapi.completed(document()))  # type: ignore[method-assign]
+    app.openapi = cache(lambda: openapi.complete_document(document()))  # type: ignore[method-assign]
     return app
 
 
-logs.set_up()  # uvicorn, which has set up its own by now, logs the start after this
+logs.set_up_logging()  # uvicorn, which has set up its own by now, logs the start after this
 app = create_app()

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from sqlalchemy import Engine, func, select
 
 from app.tuning.database import reading
-from app.tuning.tables import Attempt, Outcome
+from app.tuning.jobs.tables import Attempt, Outcome
 from benchmarks import jobs, services
 from benchmarks.claiming import Rates, claim
 from benchmarks.rows import Row, Size, missing
 from benchmarks.together import together
-from worker.fits import RENEW_SECONDS
+from worker.runner import RENEW_SECONDS
 
 PART = "throughput.claims"
 FIT_SECONDS = 60.0

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from app.tuning import claims
 from app.tuning.database import connect, reading, writing
+from app.tuning.jobs import claims
 from benchmarks import fake
 from benchmarks.together import meet
-from worker import fits
+from worker import runner
 
 
 class Rates(NamedTuple):
@@ -27,11 +27,11 @@ def claim(url: str, threads: int, seconds: float) -> Rates:
     """In a process of its own: what its claimants get done in so many seconds of each kind."""
     engine = connect(url)
     process = fake.Process()
-    fitted = _rate(threads, seconds, lambda name: lambda: fits.run_fits(engine, fake.train, name, name, process, 5))
+    fitted = _rate(threads, seconds, lambda name: lambda: runner.run_fits(engine, fake.train, name, name, process, 5))
     claimed: dict[str, claims.Claim] = {}
 
     def keep(name: str) -> Callable[[], int]:
-        mine = fits.Claimant(engine, name, name, process.stopping).claim_next()
+        mine = runner.Claimant(engine, name, name, process.stopping).claim_next()
         assert mine, "every fit has been claimed: give the claimants more of them"
         claimed[name] = mine
         return lambda: _renew(engine, mine)
@@ -45,13 +45,13 @@ def claim(url: str, threads: int, seconds: float) -> Rates:
 def _renew(engine: Engine, mine: claims.Claim) -> int:
     with writing(engine) as session:
         claims.renew(session, mine, claims.LEASE_SECONDS)
-        claims.standing(session, mine)
+        claims.job_state_if_held(session, mine)
     return 1
 
 
 def _look(engine: Engine, mine: claims.Claim) -> int:
     with reading(engine) as session:
-        claims.standing(session, mine)
+        claims.job_state_if_held(session, mine)
     return 1
 
 

@@ -1,12 +1,12 @@
 """A training that takes no time, and a process that nobody watches."""
 
-from app.tuning.claims import Claim, Result
-from worker.fits import Keeper
+from app.tuning.jobs.claims import Claim, Result
+from worker.runner import LeaseHeartbeat
 
 EPOCHS = 2
 
 
-def train(claim: Claim, keeper: Keeper) -> Result:
+def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     """Report an epoch or two and an accuracy made of the candidate's number."""
     accuracy = (claim.trial_number % 97) / 100
     for epoch in range(1, EPOCHS + 1):
@@ -16,7 +16,7 @@ def train(claim: Claim, keeper: Keeper) -> Result:
 
 
 class Process:
-    """What `worker.fits` knows of the process that it runs in."""
+    """What `worker.runner` knows of the process that it runs in."""
 
     def stopping(self) -> bool:
         return False

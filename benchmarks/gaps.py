@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 from sqlalchemy import Engine, select
 
-from app.client import Client
+from app.cli.client import Client
 from app.tuning.database import reading
-from app.tuning.tables import Fit
+from app.tuning.jobs.tables import Fit
 from benchmarks import jobs, services
 from benchmarks.rows import Row, Size, missing
 

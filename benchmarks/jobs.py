@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import Engine, ScalarSelect, case, func, select, update
 from sqlalchemy.orm import Session
 
-from app.tuning import store
 from app.tuning.database import clock, connect, writing
+from app.tuning.jobs import store
+from app.tuning.jobs.tables import Fit, Job, JobState, State, Trial
 from app.tuning.migrations import migrate
-from app.tuning.search import candidates
-from app.tuning.spec import JobSpec
-from app.tuning.tables import Fit, Job, JobState, State, Trial
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.spec import JobSpec
 
 YEAR = timedelta(days=365).total_seconds()
 
@@ -39,7 +39,7 @@ def create(engine: Engine, trials: int, cv: int = 3) -> UUID:
     """A job in the database, as a POST leaves it."""
     made = JobSpec.model_validate(spec(trials, cv))
     with writing(engine) as session:
-        return store.create(session, made, candidates(made)).id
+        return store.insert_job(session, made, draw_candidates(made)).id
 
 
 def half_done(engine: Engine, trials: int) -> UUID:

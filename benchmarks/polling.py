@@ -12,8 +12,8 @@ from uuid import UUID
 import numpy as np
 import psutil
 
-from app.client import Client
-from app.local import PROJECT
+from app.cli.client import Client
+from app.local.launcher import PROJECT
 from benchmarks import jobs, services
 from benchmarks.rows import Row, Size, missing
 

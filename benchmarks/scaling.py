@@ -6,7 +6,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from app.client import Client
+from app.cli.client import Client
 from benchmarks import article, services
 from benchmarks.rows import Row, Size
 

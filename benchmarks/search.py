@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.client import Client
+from app.cli.client import Client
 from benchmarks import article, services
 from benchmarks.peers import PEERS
 from benchmarks.rows import Row, Size

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from app.client import ENDED, Client, Document, ServiceUnreachable
-from app.environment import MARK
-from app.local import PROJECT
-from app.supervisor import Part, end_with_parent
+from app.cli.client import ENDED, Client, Document, ServiceUnreachable
+from app.local.environment import MARK
+from app.local.launcher import PROJECT
+from app.local.supervisor import Part, end_with_parent
 from app.tuning.settings import settings
-from tests import servers
+from tests.support import servers
 
 DATABASES = ("SQLite", "PostgreSQL")
 POLL_SECONDS = 0.2

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from worker import training  # isort: skip
+from worker.cnn import trainer  # isort: skip
 import tensorflow as tf  # isort: skip
 
 STEPS = 200
@@ -78,11 +78,11 @@ def main() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (STEPS * 32, 28, 28), np.uint8)
     labels, rows = random.integers(0, 10, len(images), np.uint8), np.arange(len(images), dtype=np.int32)
-    split = training.Split(images, labels, rows, images, labels, rows[:1], 255.0, 10, False)
+    split = trainer.Split(images, labels, rows, images, labels, rows[:1], 255.0, 10, False)
     hyperparameters = {**DEFAULTS, "num_neurons": neurons}
 
-    def run() -> training.Scores:
-        return training.train(hyperparameters, split, 1, lambda within: None, lambda epoch: None)
+    def run() -> trainer.Scores:
+        return trainer.train_network(hyperparameters, split, 1, lambda within: None, lambda epoch: None)
 
     run()
     seconds, rate = min(run().fit_seconds for _ in range(3)) / STEPS, matrix_product_rate()

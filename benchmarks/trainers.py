@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from app.tuning.models import Cnn
+from app.tuning.search.models import Cnn
 from benchmarks import article
-from worker import training  # sets TensorFlow to one thread, so it comes before Keras does anything
+from worker.cnn import trainer  # sets TensorFlow to one thread, so it comes before Keras does anything
 
 MATRIX = 2048
 MATRICES = 5
@@ -28,17 +28,17 @@ class Bytes:
             self.images, self.labels = arrays["x_train"], arrays["y_train"]
         self.rows = np.arange(len(self.labels), dtype=np.int32)
 
-    def split(self, samples: int, scored: int) -> training.Split:
+    def split(self, samples: int, scored: int) -> trainer.Split:
         """Train on the first so many, score on as many of the last."""
         rows, judged = self.rows[:samples], self.rows[-scored:]
-        return training.Split(
+        return trainer.Split(
             self.images, self.labels, rows, self.images, self.labels, judged, 255.0, article.CLASSES, False
         )
 
 
-def train(params: Params, split: training.Split, seed: int = 1) -> None:
+def train(params: Params, split: trainer.Split, seed: int = 1) -> None:
     """One of Tunewell's fits."""
-    training.train(params, split, seed, lambda within: None, lambda epoch: None)
+    trainer.train_network(params, split, seed, lambda within: None, lambda epoch: None)
 
 
 def multiply_adds(params: Params) -> int:

@@ -7,10 +7,10 @@ from celery import Task
 
 from app.tuning.broker import TASK
 from app.tuning.broker import celery as app
-from app.tuning.claims import Claim, Result
+from app.tuning.jobs.claims import Claim, Result
 from benchmarks import fake
-from worker.fits import Keeper
-from worker.process import work
+from worker.celery_process import run_task
+from worker.runner import LeaseHeartbeat
 
 _returned = time.perf_counter()
 
@@ -18,10 +18,10 @@ _returned = time.perf_counter()
 @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def run_next_fit(self: Task) -> None:
     """As `worker.tasks.run_next_fit`, but for the training."""
-    work(self, train)
+    run_task(self, train)
 
 
-def train(claim: Claim, keeper: Keeper) -> Result:
+def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     """Nothing; as its seconds it notes how long this process has not been training before."""
     global _returned
     idle = time.perf_counter() - _returned

@@ -11,12 +11,12 @@ from sqlalchemy import Engine, text
 
 from app.main import create_app
 from app.tuning.database import connect
-from app.tuning.house import House
+from app.tuning.housekeeping import Housekeeper
+from app.tuning.jobs.tables import Table
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
-from app.tuning.tables import Table
-from tests import servers
-from tests.service_double import SPEC, Service, running_service
+from tests.support import servers
+from tests.support.service_double import SPEC, Service, running_service
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
-class SilentHouse(House):
+class SilentHouse(Housekeeper):
     """Keeps no house of itself; it counts how often it was told of new work."""
 
     def __init__(self, engine: Engine) -> None:

@@ -12,8 +12,8 @@ from app.tuning.settings import Settings
 ROOT = Path(__file__).parents[1]
 FOREIGN = {
     "app.main": ("tensorflow", "keras", "worker"),
-    "app.cli": ("tensorflow", "keras", "worker"),
-    "app.tuning.house": ("tensorflow", "keras", "worker", "fastapi", "starlette", "uvicorn", "typer"),
+    "app.cli.commands": ("tensorflow", "keras", "worker"),
+    "app.tuning.housekeeping": ("tensorflow", "keras", "worker", "fastapi", "starlette", "uvicorn", "typer"),
     "worker.tasks": ("tensorflow", "keras", "sklearn", "scipy", "fastapi", "starlette", "uvicorn", "typer"),
 }
 

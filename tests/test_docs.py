@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.tuning.search import candidates
-from app.tuning.spec import JobSpec
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.spec import JobSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -38,7 +38,7 @@ def test_every_job_that_the_pages_show_is_accepted() -> None:
     jobs = [job for page in PAGES for job in JOB.findall(page.read_text(encoding="utf-8"))]
     assert len(jobs) >= 4
     for job in jobs:
-        assert candidates(JobSpec.model_validate(json.loads(job)))
+        assert draw_candidates(JobSpec.model_validate(json.loads(job)))
 
 
 @pytest.mark.parametrize("note", NOTES, ids=lambda note: note.stem)

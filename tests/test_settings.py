@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from app.tuning import broker, urls
 from app.tuning.database import connect
 from app.tuning.settings import InvalidSettings, Settings, settings
-from tests.live import PROJECT
+from tests.support.live import PROJECT
 
 API = ("uvicorn", "app.main:app", "--port", "0")
 WORKER = ("celery", "-A", "worker.tasks", "worker")
@@ -178,7 +178,7 @@ def test_a_path_that_was_pasted_into_a_url_makes_no_database_elsewhere(
     (tmp_path / "w%2Fx").mkdir()
     told = rejected("TUNEWELL_DATABASE_URL", f"sqlite:///{tmp_path}/w%2Fx/some.db", monkeypatch)
     assert "%25" in told
-    assert Settings(database_url=f"sqlite:///{tmp_path}/w%252Fx/some.db").database == urls.sqlite(
+    assert Settings(database_url=f"sqlite:///{tmp_path}/w%252Fx/some.db").database == urls.make_sqlite_url(
         tmp_path / "w%2Fx" / "some.db"
     )
 
@@ -223,7 +223,7 @@ def test_a_checkout_and_a_home_may_be_called_anything(tmp_path: Path) -> None:
     )
     file = checkout / ".tunewell" / "tunewell.db"
     assert file.is_file()
-    made = connect(urls.sqlite(file))
+    made = connect(urls.make_sqlite_url(file))
     with made.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar_one() == 0
     made.dispose()

@@ -18,7 +18,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from app.tuning.datasets import DATASETS
+from app.tuning.search.datasets import DATASETS
 from app.tuning.settings import settings
 
 Bytes = NDArray[np.uint8]
@@ -54,7 +54,7 @@ class Arrays(NamedTuple):
     sha256: str  # of the four arrays' bytes, in this order
 
 
-def load(name: str, alive: Alive) -> Arrays:
+def load_dataset(name: str, alive: Alive) -> Arrays:
     """The data set, from memory if it is the one that was asked for last.
 
     `alive` is called every second while it is downloaded, and may raise to stop that.
@@ -75,7 +75,7 @@ def load(name: str, alive: Alive) -> Arrays:
 _kept: dict[str, Arrays] = {}
 
 
-def forget() -> None:
+def forget_dataset() -> None:
     """Let the data set that is kept in memory go."""
     _kept.clear()
 
@@ -131,7 +131,7 @@ def _mnist_file() -> Path:
     return settings().data_dir.expanduser().absolute() / "mnist.npz"
 
 
-def warn_of_missing() -> None:
+def warn_if_mnist_is_missing() -> None:
     """Log what stands in the way of MNIST on this machine, if anything does."""
     try:
         file = _mnist_file()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.tuning.tables import Outcome
+from app.tuning.jobs.tables import Outcome
 
 # What training raises over hyperparameters; the last one is TensorFlow's, known by its name: this does without it.
 RESULTS = (ArithmeticError, ValueError)

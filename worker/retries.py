@@ -8,7 +8,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from app.tuning.database import AWAY
 
-MOST_PAUSE_SECONDS = 2.0  # between two tries
+MAX_RETRY_PAUSE = 2.0  # between two tries
 T = TypeVar("T")
 log = logging.getLogger("tunewell.worker")
 
@@ -17,7 +17,7 @@ class Interrupted(Exception):
     """The process is to stop: what it was trying to do is not done."""
 
 
-def insist(act: Callable[[], T], stopping: Callable[[], bool], parting: float = 0.0) -> T:
+def retry_until_done(act: Callable[[], T], stopping: Callable[[], bool], parting: float = 0.0) -> T:
     """What `act` returns, which is tried again, with pauses, for as long as it raises.
 
     Raises:
@@ -31,7 +31,7 @@ def insist(act: Callable[[], T], stopping: Callable[[], bool], parting: float = 
         raise Interrupted
 
     again = retry_if_exception(lambda error: isinstance(error, Exception) and not isinstance(error, MemoryError))
-    pause = wait_exponential_jitter(multiplier=0.1, max=MOST_PAUSE_SECONDS)
+    pause = wait_exponential_jitter(multiplier=0.1, max=MAX_RETRY_PAUSE)
     return Retrying(retry=again, wait=pause, stop=over, before_sleep=_tell_once, retry_error_callback=give_up)(act)
 
 

@@ -19,8 +19,8 @@ from app.tuning.settings import settings
 
 QUEUE = "tunewell"
 TASK = "tunewell.run_next_fit"
-MOST_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
-BROKER_SECONDS = 2.0  # a frozen broker holds nobody up for longer
+MAX_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
+BROKER_TIMEOUT_SECONDS = 2.0  # a frozen broker holds nobody up for longer
 log = logging.getLogger("tunewell.broker")
 
 
@@ -73,10 +73,10 @@ celery.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_channel_error_retry=True,  # a full Redis refuses the worker's notes: no reason to end
-    broker_connection_timeout=BROKER_SECONDS,
+    broker_connection_timeout=BROKER_TIMEOUT_SECONDS,
     broker_transport_options={
-        "socket_timeout": BROKER_SECONDS,
-        "socket_connect_timeout": BROKER_SECONDS,
+        "socket_timeout": BROKER_TIMEOUT_SECONDS,
+        "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
         "retry_on_timeout": False,
         "max_retries": 0,
     },
@@ -85,7 +85,7 @@ celery.conf.update(
 BrokerError = (OperationalError, RedisError, OSError)
 
 
-def wake(count: int) -> None:
+def send_wakes(count: int) -> None:
     """Tell so many workers that there is a fit to claim.
 
     Raises:
@@ -96,7 +96,7 @@ def wake(count: int) -> None:
             celery.send_task(TASK, producer=producer, retry=False)
 
 
-def waiting() -> int:
+def count_waiting_wakes() -> int:
     """The wakes that no worker has taken yet.
 
     Raises:

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
 from app.tuning import outages, sessions
-from app.tuning.outages import Standing, name_what_passes, noticing
-from app.tuning.stored import load
-from app.tuning.tables import Utc
+from app.tuning.jobs.tables import Utc
+from app.tuning.outages import Standing, log_outages, raise_passing_as_unavailable
+from app.tuning.search.stored import load_json
 
 AWAY = outages.AWAY
 # Before it, several connections to one WAL could corrupt the file.
@@ -51,7 +51,7 @@ def connect(address: str | URL, connections: int = 40) -> Engine:
     """
     url = make_url(address)
     engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, connections)
-    event.listen(engine, "handle_error", name_what_passes)
+    event.listen(engine, "handle_error", raise_passing_as_unavailable)
     return engine
 
 
@@ -77,7 +77,7 @@ def try_writing(engine: Engine) -> None:
 def _postgresql(url: URL, connections: int) -> Engine:
     engine = create_engine(
         url,
-        json_deserializer=load,
+        json_deserializer=load_json,
         pool_pre_ping=True,
         pool_size=min(connections, 10),
         max_overflow=max(0, connections - 10),
@@ -91,7 +91,7 @@ def _postgresql(url: URL, connections: int) -> Engine:
             "tcp_user_timeout": 15_000,
         },
     )
-    sessions.limit(engine)
+    sessions.limit_sessions(engine)
     event.listen(engine, "begin", _limit_lock_waits)
     return engine
 
@@ -101,7 +101,7 @@ def reading(engine: Engine) -> Iterator[Session]:
     """A transaction that only reads: all its statements see the database as the first one did."""
     options = SNAPSHOT if engine.dialect.name == "postgresql" else {}  # SQLite's transactions are so by themselves
     reads = engine.execution_options(**options)
-    with noticing(engine, Standing.AWAY), Session(reads, expire_on_commit=False) as session, session.begin():
+    with log_outages(engine, Standing.AWAY), Session(reads, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -109,7 +109,7 @@ def reading(engine: Engine) -> Iterator[Session]:
 def writing(engine: Engine) -> Iterator[Session]:
     """A transaction that writes: on SQLite it takes the write lock at once, so that it waits instead of failing."""
     writes = engine.execution_options(writes=True)
-    with noticing(engine, Standing.UNWRITABLE), Session(writes, expire_on_commit=False) as session, session.begin():
+    with log_outages(engine, Standing.UNWRITABLE), Session(writes, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -118,7 +118,7 @@ def _sqlite(url: URL) -> Engine:
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     waiting = {"isolation_level": None, "timeout": LOCK_SECONDS, "check_same_thread": False}
-    engine = create_engine(url, json_deserializer=load, connect_args=waiting)
+    engine = create_engine(url, json_deserializer=load_json, connect_args=waiting)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

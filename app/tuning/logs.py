@@ -44,7 +44,7 @@ class StandardError(logging.StreamHandler[TextIO]):
         """It is looked up each time."""
 
 
-def set_up() -> None:
+def set_up_logging() -> None:
     """Send all logs and warnings of this process to its standard error, unless it has been said where they go."""
     if logging.getLogger().handlers:
         return

@@ -61,31 +61,31 @@ class Standing(Enum):
 _standings: dict[URL, Standing] = {}
 
 
-def standing(engine: Engine) -> Standing:
+def database_standing(engine: Engine) -> Standing:
     """What the last transactions of this process have shown."""
     return _standings.get(engine.url, Standing.WELL)
 
 
 @contextmanager
-def noticing(engine: Engine, failed: Standing) -> Iterator[None]:
+def log_outages(engine: Engine, failed: Standing) -> Iterator[None]:
     """Log once that a database is away, and once that it is back, however many transactions fail meanwhile."""
     try:
         yield
     except AWAY as error:
         # That an impatient transaction did not get a lock shows only that somebody else writes.
         if not (is_locked(error) and "patience" in engine.get_execution_options()):
-            if standing(engine) is Standing.WELL:
+            if database_standing(engine) is Standing.WELL:
                 log.warning("database away", extra={"reason": explain_failure(error)})
-            if standing(engine) is not Standing.AWAY:
+            if database_standing(engine) is not Standing.AWAY:
                 _standings[engine.url] = failed
         raise
     # A server that can be read may still be read-only.
-    if standing(engine) in (Standing.AWAY, failed):
+    if database_standing(engine) in (Standing.AWAY, failed):
         _standings.pop(engine.url, None)
         log.warning("database back")
 
 
-def name_what_passes(context: ExceptionContext) -> None:
+def raise_passing_as_unavailable(context: ExceptionContext) -> None:
     """Of the engine's `handle_error`: what is only a passing condition is raised as one."""
     error, orig = context.sqlalchemy_exception, context.original_exception
     if not isinstance(error, DBAPIError) or isinstance(error, AWAY):

@@ -11,7 +11,7 @@ FOR_THIS_TRANSACTION = ", ".join(f"set_config('{name}', '{value}', true)" for na
 POOLED = "pooled"  # in a connection's info: a pooler may give each of its transactions another session
 
 
-def limit(engine: Engine) -> None:
+def limit_sessions(engine: Engine) -> None:
     """Give the engine's sessions their limits: at connect, which costs nothing later, or else in each transaction."""
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "begin", _begin)

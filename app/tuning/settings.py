@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     def database_is_known(cls, url: str) -> str:
         """Reject what no installed driver can reach."""
         if url:
-            urls.database(url)
+            urls.parse_database_url(url)
         return url
 
     @field_validator("broker_url")
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     def broker_is_known(cls, url: str) -> str:
         """Reject what is neither Redis nor Valkey."""
         if url:
-            urls.broker(url)
+            urls.parse_broker_url(url)
         return url
 
     @property
@@ -89,13 +89,13 @@ class Settings(BaseSettings):
     def database(self) -> URL:
         """The database's URL, always with a driver that is installed."""
         if not self.database_url:
-            return urls.sqlite(self.home.absolute() / "tunewell.db")
-        return urls.database(self.database_url)
+            return urls.make_sqlite_url(self.home.absolute() / "tunewell.db")
+        return urls.parse_database_url(self.database_url)
 
     @property
     def broker(self) -> str:
         """The broker's URL as Celery takes it."""
-        return urls.broker(self.broker_url) if self.broker_url else urls.broker_socket(self.broker_socket)
+        return urls.parse_broker_url(self.broker_url) if self.broker_url else urls.make_socket_url(self.broker_socket)
 
     @property
     def broker_socket(self) -> Path:

@@ -15,7 +15,7 @@ TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS = {"ssl_cert_reqs": ("none", "optional", "required"), "ssl_check_hostname": ("true", "false")}
 
 
-def database(text: str) -> URL:
+def parse_database_url(text: str) -> URL:
     """The database's URL with a driver that is installed, whatever driver it names.
 
     Raises:
@@ -33,12 +33,12 @@ def database(text: str) -> URL:
     raise ValueError(DATABASES)
 
 
-def sqlite(file: Path) -> URL:
+def make_sqlite_url(file: Path) -> URL:
     """The URL of a database in a file, whatever characters its path is made of."""
     return URL.create("sqlite", database=str(file))
 
 
-def broker(text: str) -> str:
+def parse_broker_url(text: str) -> str:
     """The broker's URL as kombu reads it, which takes what this rejects for something else, or ends over it later.
 
     Raises:
@@ -66,12 +66,12 @@ def broker(text: str) -> str:
     return urlunsplit(parts._replace(query=_tls(scheme, query)))
 
 
-def broker_socket(path: Path) -> str:
+def make_socket_url(path: Path) -> str:
     """The URL of a broker on a Unix socket, whatever characters its path is made of."""
     return f"redis+socket://{quote(str(path))}"
 
 
-def place(url: str) -> str:
+def describe_place(url: str) -> str:
     """Where a broker is, in words that hold no secret."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else unquote(parts.path)

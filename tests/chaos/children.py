@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from app.tuning.tables import Outcome
+from app.tuning.jobs.tables import Outcome
 from tests.chaos.ground import Ground
 from tests.chaos.proof import Try, check, clean, tries
 from tests.chaos.report import Row

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from sqlalchemy import make_url, text
 
-from tests import servers
 from tests.chaos.clients import Client
 from tests.chaos.ground import Ground
 from tests.chaos.pages import UNLIMITED
@@ -13,6 +12,7 @@ from tests.chaos.proof import check, clean
 from tests.chaos.proxy import proxy
 from tests.chaos.report import Row
 from tests.chaos.site import Site, site, spec, until
+from tests.support import servers
 
 GOOD_SECONDS = 5.0  # until the first good answer
 OUTAGE_SECONDS = 6.0

@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from tests import servers
 from tests.chaos.site import Site, site
+from tests.support import servers
 
 
 class Ground:

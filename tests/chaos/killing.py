@@ -10,9 +10,9 @@ from statistics import median
 
 from sqlalchemy import select
 
-from app.tuning.claims import MOST_LOST_ATTEMPTS
 from app.tuning.database import reading
-from app.tuning.tables import Fit, Outcome, State
+from app.tuning.jobs.claims import MAX_LOST_ATTEMPTS
+from app.tuning.jobs.tables import Fit, Outcome, State
 from tests.chaos.ground import Ground
 from tests.chaos.proof import Try, check, clean, tries
 from tests.chaos.report import Row
@@ -54,7 +54,7 @@ def kill_one(site: Site) -> list[Kill]:
     last = select(Fit.id).where(
         Fit.worker.startswith(f"{name}#"),
         Fit.state == State.RUNNING,
-        Fit.lost_attempts == MOST_LOST_ATTEMPTS - 1,
+        Fit.lost_attempts == MAX_LOST_ATTEMPTS - 1,
     )
     with reading(site.engine) as session:
         if session.scalar(last.limit(1)):

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from app.tuning.database import reading
-from app.tuning.tables import Attempt, EpochRow, Fit, Job, Outcome, State, Trial
+from app.tuning.jobs.tables import Attempt, EpochRow, Fit, Job, Outcome, State, Trial
 from tests.chaos.report import Row
 from tests.chaos.site import Site
 

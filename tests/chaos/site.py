@@ -17,10 +17,10 @@ import httpx2
 import psutil
 from sqlalchemy import Engine
 
-from app.supervisor import LIBC, PR_SET_PDEATHSIG
+from app.local.supervisor import LIBC, PR_SET_PDEATHSIG
 from app.tuning.database import connect
 from app.tuning.migrations import migrate
-from tests.servers import Broker, free_port
+from tests.support.servers import Broker, free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180  # on a machine that does much else

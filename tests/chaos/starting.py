@@ -11,11 +11,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from app.tuning.database import connect
-from app.tuning.migrations import VERSION_TABLE, configuration, migrate, newest
-from tests import racing
+from app.tuning.migrations import VERSION_TABLE, make_configuration, migrate, newest_revision
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import PROJECT
+from tests.support import racing
 
 PROCESSES = 8
 ROUNDS = 1000
@@ -44,7 +44,7 @@ def start(ground: Ground, row: Row, revisions: Sequence[str | None] = (None, "00
             row.count += 1
             row.promise(codes.count(0) >= PROCESSES - 1, f"{kind} from {revision}: exit codes {codes}")
             version = _version(database)
-            row.promise(version == newest(), f"{kind} from {revision}: at {version}")
+            row.promise(version == newest_revision(), f"{kind} from {revision}: at {version}")
 
 
 def _version(database: str) -> str | None:
@@ -60,7 +60,7 @@ def _bring_to(database: str, revision: str) -> None:
 
     engine = connect(database)
     with engine.execution_options(writes=True).begin() as connection:
-        command.upgrade(configuration(connection), revision)
+        command.upgrade(make_configuration(connection), revision)
     engine.dispose()
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from app.tuning.database import writing
-from app.tuning.tables import Fit, Job, Outcome
+from app.tuning.jobs.tables import Fit, Job, Outcome
 from tests.chaos.clients import Client
 from tests.chaos.ground import Ground
 from tests.chaos.proof import check, clean, tries

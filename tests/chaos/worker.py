@@ -19,12 +19,12 @@ from celery import Task
 
 from app.tuning.broker import TASK
 from app.tuning.broker import celery as app
-from app.tuning.claims import Claim, Result
+from app.tuning.jobs.claims import Claim, Result
 from app.tuning.settings import settings
 from tests.chaos import pages
 from worker import datasets
-from worker.fits import Keeper
-from worker.process import work
+from worker.celery_process import run_task
+from worker.runner import LeaseHeartbeat
 
 STEP_SECONDS = 0.1
 EPOCHS = 3
@@ -44,13 +44,13 @@ datasets.LOADERS["mnist"] = _load_from_file
 @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def run_next_fit(self: Task) -> None:
     """Train the next fit, and the next, until no job has any."""
-    work(self, train)
+    run_task(self, train)
 
 
-def train(claim: Claim, keeper: Keeper) -> Result:
+def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     """Act as told, take the time told, and find what depends on nothing but candidate, fold and seed."""
     labels = claim.spec.labels
-    datasets.load(claim.spec.dataset.name, keeper.report)
+    datasets.load_dataset(claim.spec.dataset.name, keeper.report)
     if claim.attempt == 1 and claim.fold == 0 and claim.trial_number == 0 and (act := labels.get("act")):
         note(claim)
         ACTS[act](keeper)
@@ -75,7 +75,7 @@ def found(claim: Claim, *what: str | int) -> float:
     return int.from_bytes(digest[:7]) / 2**56
 
 
-def spend(keeper: Keeper, seconds: float) -> None:
+def spend(keeper: LeaseHeartbeat, seconds: float) -> None:
     """Sleep, with signs of life."""
     while seconds > 0:
         time.sleep(min(STEP_SECONDS, seconds))
@@ -90,11 +90,11 @@ def note(claim: Claim) -> None:
         acts.write("\n")
 
 
-def _die(_: Keeper) -> None:
+def _die(_: LeaseHeartbeat) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _grow(_: Keeper) -> None:
+def _grow(_: LeaseHeartbeat) -> None:
     """Want more memory than the process may have."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (2**30, before[1]))
@@ -104,29 +104,29 @@ def _grow(_: Keeper) -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _hang(_: Keeper) -> None:
+def _hang(_: LeaseHeartbeat) -> None:
     time.sleep(3600)
 
 
-def _hang_in_c(_: Keeper) -> None:
+def _hang_in_c(_: LeaseHeartbeat) -> None:
     ctypes.PyDLL(None).sleep(3600)  # a PyDLL's functions keep the interpreter's lock
 
 
-def _raise(_: Keeper) -> None:
+def _raise(_: LeaseHeartbeat) -> None:
     raise ValueError("the training itself is wrong")
 
 
-def _be_silent(_: Keeper) -> None:
+def _be_silent(_: LeaseHeartbeat) -> None:
     """Go on without a sign of life, until long after the lease, and then come with a result."""
     time.sleep(22)
 
 
-def _linger(keeper: Keeper) -> None:
+def _linger(keeper: LeaseHeartbeat) -> None:
     """Train for a long time, with signs of life."""
     spend(keeper, 30)
 
 
-ACTS: dict[str, Callable[[Keeper], None]] = {
+ACTS: dict[str, Callable[[LeaseHeartbeat], None]] = {
     "die": _die,
     "grow": _grow,
     "hang": _hang,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.tuning import outages
-from app.tuning.tables import Table
+from app.tuning.jobs.tables import Table
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -51,12 +51,12 @@ def migrate(engine: Engine) -> None:
             time.sleep(0.1)
 
 
-def migrate_apart(engine: Engine) -> None:
+def migrate_in_subprocess(engine: Engine) -> None:
     """`migrate` in a process of its own, for one that lives long: Alembic would stay in its memory, with 10 MB."""
     if "alembic.command" in sys.modules:
         return migrate(engine)
     with _connected(engine) as connection:
-        if _revision(connection) == newest():
+        if _revision(connection) == newest_revision():
             return
     url = engine.url.render_as_string(hide_password=False)
     environment = os.environ | {"TUNEWELL_DATABASE_URL": url, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -64,12 +64,12 @@ def migrate_apart(engine: Engine) -> None:
     migrate(engine)  # which tells what was wrong, if anything was
 
 
-def newest() -> str:
+def newest_revision() -> str:
     """The revision that this version of the code needs: the last file's, since they are numbered."""
     return max(file.name for file in (HERE / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
-def configuration(connection: Connection) -> "Config":
+def make_configuration(connection: Connection) -> "Config":
     """Alembic's configuration for these migrations on this connection."""
     from alembic.config import Config
 
@@ -83,7 +83,7 @@ def configuration(connection: Connection) -> "Config":
 
 def _migrate(engine: Engine) -> None:
     with _connected(engine) as connection:
-        if _revision(connection) == newest():
+        if _revision(connection) == newest_revision():
             return
     with _connected(engine, writes=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
@@ -93,10 +93,10 @@ def _migrate(engine: Engine) -> None:
         found = _revision(connection)
         if found is None:
             _see_that_names_are_free(connection)
-        if found != newest():
+        if found != newest_revision():
             from alembic import command  # which a process that finds the newest schema can do without
 
-            command.upgrade(configuration(connection), "head")
+            command.upgrade(make_configuration(connection), "head")
 
 
 @contextmanager
@@ -122,9 +122,9 @@ def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(table):
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {table}")).scalar_one_or_none()
-    if found and found > newest():
+    if found and found > newest_revision():
         raise UnusableDatabase(
-            f"The database is a newer Tunewell's (schema {found}, while this version knows {newest()}); "
+            f"The database is a newer Tunewell's (schema {found}, while this version knows {newest_revision()}); "
             "install that version, or name another database in TUNEWELL_DATABASE_URL. Nothing was changed."
         )
     return found

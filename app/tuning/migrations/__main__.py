@@ -10,7 +10,7 @@ from app.tuning.database import connect
 from app.tuning.migrations import UnusableDatabase, migrate
 from app.tuning.settings import UNUSABLE, settings
 
-logs.set_up()
+logs.set_up_logging()
 log = logging.getLogger("tunewell.migrations")
 try:
     migrate(connect(settings().database))

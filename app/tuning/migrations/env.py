@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from app.tuning.tables import Table
+from app.tuning.jobs.tables import Table
 
 given = context.config.attributes
 context.configure(connection=given["connection"], target_metadata=Table.metadata, version_table=given["version_table"])

@@ -1,0 +1,40 @@
+"""What can be asked for: data sets and models."""
+
+from fastapi import APIRouter
+
+from app.api.openapi import describe_problems
+from app.api.schemas import DatasetPage, DatasetResponse, Hyperparameter, ModelPage, ModelResponse
+from app.tuning.search.datasets import DATASETS
+from app.tuning.search.models import MODELS, Model, describe_hyperparameters
+
+router = APIRouter(prefix="/v1", tags=["catalogue"], responses=describe_problems(413, 421, 500))
+
+
+@router.get("/datasets")
+async def list_datasets() -> DatasetPage:
+    """The data sets, with their shapes."""
+    return DatasetPage(items=[DatasetResponse.model_validate(one) for one in DATASETS.values()], next_page_token=None)
+
+
+@router.get("/models")
+async def list_models() -> ModelPage:
+    """The models, with every hyperparameter's type, bounds, default and meaning."""
+    return ModelPage(items=[_describe_model(model) for model in MODELS.values()], next_page_token=None)
+
+
+def _describe_model(model: type[Model]) -> ModelResponse:
+    described = [
+        Hyperparameter(
+            name=one["name"],
+            type=one["type"],
+            minimum=one.get("minimum"),
+            exclusive_minimum=one.get("exclusiveMinimum"),
+            maximum=one.get("maximum"),
+            exclusive_maximum=one.get("exclusiveMaximum"),
+            choices=one.get("enum"),
+            default=one["default"],
+            meaning=one["description"],
+        )
+        for one in describe_hyperparameters(model)
+    ]
+    return ModelResponse(name=model.name, description=model.__doc__ or "", hyperparameters=described)

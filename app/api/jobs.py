@@ -1,0 +1,179 @@
+"""A job's life over REST: it is posted, listed, shown, deleted and cancelled, with one transaction each."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.api import memory
+from app.api.dependencies import POLL_SECONDS, Database, Housekeeping, find_job, polling_headers
+from app.api.idempotency import IdempotencyKey, digest_spec, find_first_response
+from app.api.openapi import describe_problems, describe_response
+from app.api.pagination import JobsQuery, encode_page_token
+from app.api.problems import Conflict, NotFound
+from app.api.schemas import JobPage, JobResponse
+from app.api.strict_json import StrictRoute
+from app.api.threads import writes
+from app.tuning.database import reading, writing
+from app.tuning.jobs import deletions, queries, store
+from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
+from app.tuning.search.candidates import count_trials, draw_candidates
+from app.tuning.search.spec import JobSpec
+
+NEW_JOB_ETAG = '"1"'  # of every new job, so that a replayed response has it too
+IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of answers that are known.")
+
+
+async def known_tags(request: Request, _: Annotated[str | None, IF_NONE_MATCH] = None) -> list[str]:
+    """The ETags that the client has, of however many header lines."""
+    tags = ",".join(request.headers.getlist("If-None-Match")).split(",")
+    return [tag.strip().removeprefix("W/") for tag in tags]
+
+
+KnownTags = Annotated[list[str], Depends(known_tags)]
+router = APIRouter(
+    prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=describe_problems(413, 421, 422, 500, 503)
+)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobResponse,
+    responses={
+        **describe_response(202, "The job is stored.", "Location", "ETag", "Retry-After"),
+        **describe_problems(403, 415),
+    },
+)
+@writes
+def create_job(
+    request: Request,
+    spec: JobSpec,
+    database: Database,
+    housekeeper: Housekeeping,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Post a search; poll the job at the `Location` that is answered."""
+    try:
+        with memory.room(count_trials(spec)):
+            candidates = draw_candidates(spec)
+            digest = digest_spec(spec)
+            if first := find_first_response(database, idempotency_key, digest):
+                return _accepted_response(request, first)
+            with writing(database) as session:
+                job = store.insert_job(session, spec, candidates)
+                text = JobResponse.of(job, None).model_dump_json()
+                if idempotency_key:
+                    store.remember(session, idempotency_key, digest, text)
+    except IntegrityError:
+        # The same POST was accepted a moment ago.
+        if first := find_first_response(database, idempotency_key, digest):
+            return _accepted_response(request, first)
+        raise
+    housekeeper.nudge()
+    return _accepted_response(request, text)
+
+
+@router.get("", responses=describe_response(200, "A page of jobs."))
+def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPage:
+    """A page of jobs, newest first."""
+    place = query.place()
+    with reading(database) as session:
+        found = queries.list_page_of_jobs(session, query.state, place, query.page_size + 1)
+        winners = queries.find_best_params(session, found)
+    page = found[: query.page_size]
+    last = page[-1] if len(found) > len(page) else None
+    return JobPage(
+        items=[JobResponse.of(job, winners.get(job.id)) for job in page],
+        next_page_token=encode_page_token(query.pages, (last.created_at, last.id)) if last else None,
+    )
+
+
+@router.get(
+    "/{job_id}",
+    response_model=JobResponse,
+    responses={
+        **describe_response(200, "The job.", "ETag", "Retry-After"),
+        **describe_response(304, "The job is as one of the ETags has it.", "ETag", "Retry-After"),
+        **describe_problems(404),
+    },
+)
+def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
+    """The job: its state, its counts and the best so far."""
+    with reading(database) as session:
+        job = find_job(session, job_id)
+        tag = job_etag(job)
+        headers = {"ETag": tag, **polling_headers(job)}
+        if tag in known or "*" in known:
+            return Response(status_code=304, headers=headers)
+        winner = queries.find_best_params(session, [job]).get(job.id)
+    return _json_response(JobResponse.of(job, winner).model_dump_json(), headers=headers)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses={**describe_response(204, "The job is gone."), **describe_problems(403, 404, 409)},
+)
+@writes
+def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> None:
+    """Delete a job that has ended, with its trials."""
+    with writing(database) as session:
+        job = _lock_job(session, job_id)
+        if job.state not in ENDED_JOB:
+            raise Conflict(
+                f"The job is {job.state}: cancel it first, or wait until it has ended.", polling_headers(job)
+            )
+        deletions.begin_deletion(session, job)
+    housekeeper.nudge()
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    response_model=JobResponse,
+    responses={
+        **describe_response(202, "The job, cancelled or soon to be.", "ETag", "Retry-After"),
+        **describe_problems(403, 404, 409),
+    },
+)
+@writes
+def cancel_job(job_id: UUID, database: Database) -> Response:
+    """Cancel a job: what is queued at once, what is running within two seconds."""
+    with writing(database) as session:
+        job = _lock_job(session, job_id)
+        if job.state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise Conflict(f"The job has {job.state}: only a job that has not ended can be cancelled.")
+        if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
+            store.cancel(session, job)
+            session.flush()
+            session.refresh(job)
+        winner = queries.find_best_params(session, [job]).get(job.id)
+    return _json_response(
+        JobResponse.of(job, winner).model_dump_json(), 202, {"ETag": job_etag(job), **polling_headers(job)}
+    )
+
+
+def job_etag(job: Job) -> str:
+    """The tag of a job's answer: every change that a client can see raises the version."""
+    return f'"{job.version}"'
+
+
+def _json_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(text, status, headers, "application/json")
+
+
+def _accepted_response(request: Request, text: str) -> Response:
+    location = f"{request.scope.get('root_path', '')}/v1/jobs/{json.loads(text)['id']}"
+    return _json_response(text, 202, {"Location": location, "ETag": NEW_JOB_ETAG, "Retry-After": str(POLL_SECONDS)})
+
+
+def _lock_job(session: Session, job_id: UUID) -> Job:
+    job = store.lock_job(session, job_id)
+    if job is None:
+        raise NotFound("job")
+    return job

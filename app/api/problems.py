@@ -1,0 +1,155 @@
+"""Every error as a problem document (RFC 9457) that says what is wrong and what would be right, and echoes nothing."""
+
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_error, json_pointer, truncate
+from app.tuning.database import AWAY
+from app.tuning.search.candidates import MAX_REJECTIONS, SpecRejected
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2  # a database that is away is asked for again after so long
+# As RFC 9110 has them; Python's own differ from version to version.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+DETAILS = {
+    404: "There is nothing here; GET /openapi.json lists what there is.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body must be JSON in UTF-8, with the header Content-Type: application/json.",
+}
+log = logging.getLogger("tunewell.api")
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or the parameter's name after a slash.")
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[InvalidField] = Field([], max_length=MAX_REJECTIONS, description="Of a refused request.")
+    checks: dict[str, str] = Field({}, description="Of a service that is not ready.")
+
+
+class Problem(HTTPException):
+    """An answer that is an error; `more` is what its document says beyond what every one says."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        headers: Mapping[str, str] | None = None,
+        kind: str = "about:blank",
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, detail or DETAILS.get(status, ""), headers)
+        self.kind = kind
+        self.more = more or {}
+
+
+class NotFound(Problem):
+    """There is no such job or trial."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(404, f"There is no such {what}.")
+
+
+class Conflict(Problem):
+    """What was asked for does not go with the job's state."""
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(409, detail, headers, "urn:tunewell:problem:state")
+
+
+class ServiceUnavailable(Problem):
+    """The database does not answer."""
+
+    def __init__(self, detail: str = "The database cannot be reached; try again.", **more: Any) -> None:
+        super().__init__(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)}, more=more)
+
+
+def reject_request(errors: Sequence[tuple[Path, str]]) -> Problem:
+    """A request that cannot be done as it stands: where, and what would be right."""
+    shown = [
+        {"pointer": json_pointer(path), "message": truncate(message, MAX_MESSAGE_LENGTH)}
+        for path, message in errors[:MAX_REJECTIONS]
+    ]
+    detail = "The request is refused; see errors."
+    return Problem(422, detail, kind="urn:tunewell:problem:refused", more={"errors": shown})
+
+
+def status_title(status: int) -> str:
+    """The status in words."""
+    return TITLES.get(status) or HTTPStatus(status).phrase
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """The answer that a problem is sent as."""
+    status = problem.status_code
+    own = {"type": problem.kind, "title": status_title(status), "status": status, "detail": problem.detail}
+    return JSONResponse({**own, **problem.more}, status, problem.headers, MEDIA_TYPE)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every error of this app with a problem document."""
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(SpecRejected, _on_refused)
+    app.add_exception_handler(SQLAlchemyError, _on_database)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return problem_response(error)
+    status, headers = error.status_code, error.headers
+    if status != 405:
+        return problem_response(Problem(status, "" if status in DETAILS else status_title(status), headers))
+    # The framework names the methods of the first route at this address only.
+    served: dict[str, Any] = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
+    methods = {method.upper() for method in served} or set((headers or {}).get("Allow", "").split(", "))
+    allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+    return problem_response(Problem(405, f"This address is for {allowed}.", {"Allow": allowed}))
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(
+        reject_request([describe_error(one, error.body) for one in error.errors()[:MAX_REJECTIONS]])
+    )
+
+
+async def _on_refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SpecRejected)
+    return problem_response(reject_request(error.refusals))
+
+
+async def _on_database(_: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, AWAY):
+        full = isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "full" in str(error)
+        return problem_response(ServiceUnavailable("The database has no space left.") if full else ServiceUnavailable())
+    return await _on_crash(_, error)
+
+
+async def _on_crash(_: Request, error: Exception) -> JSONResponse:
+    log.error("request failed", exc_info=error)
+    return problem_response(Problem(500, "Something went wrong here; the service's log tells what."))

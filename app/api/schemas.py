@@ -1,0 +1,327 @@
+"""The answers: what a job, its trials and its best look like to clients."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, State, Trial
+from app.tuning.search.models import Value
+from app.tuning.search.spec import JobSpec
+from app.tuning.search.stored import UnreadableSpec, read_spec
+
+Accuracy = float
+T = TypeVar("T")
+
+
+def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return known(value)
+    except ValidationError:
+        return value
+
+
+# What comes from a row: where another version has written something else, that is shown as it is.
+Stored = Annotated[T, WrapValidator(_as_stored), SerializeAsAny()]
+Params = Stored[dict[str, Value]]
+
+
+class ResponseModel(BaseModel):
+    """Read straight from a row where the names agree."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ErrorResponse(ResponseModel):
+    """Why a job, a trial or a fit failed; 4 KiB at most."""
+
+    model_config = ConfigDict(title="Error")
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill(cls, stored: Any) -> Any:
+        return {"traceback": None, **stored} if isinstance(stored, dict) else stored
+
+    type: str
+    message: str
+    traceback: str | None
+
+
+class Counts(ResponseModel):
+    """How many trials or fits there are in each state."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+    @classmethod
+    def of(cls, job: Job, what: str) -> "Counts":
+        return cls(**{state: getattr(job, f"{what}_{state}") for state in cls.model_fields})
+
+
+class BestSoFar(ResponseModel):
+    """The best of the trials that have succeeded."""
+
+    trial: int
+    params: Params
+    validation_accuracy: Accuracy
+
+
+class JobResponse(ResponseModel):
+    """One search."""
+
+    model_config = ConfigDict(title="Job")
+
+    id: UUID
+    name: Stored[str | None]
+    state: Stored[JobState]
+    spec: Stored[JobSpec] = Field(description="The posted job with every default filled in.")
+    trials: Counts
+    fits: Counts
+    progress: float = Field(description="The share of the fits that have ended, 0 to 1.")
+    eta_seconds: float | None = Field(description="Time left, from the multiply-adds left; null while unknown.")
+    best: BestSoFar | None
+    error: Stored[ErrorResponse | None]
+    labels: Stored[dict[str, str]]
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job, winner: Params | None) -> "JobResponse":
+        """A job's answer, from its row and its best trial's hyperparameters."""
+        stored = job.spec if isinstance(job.spec, dict) else {}
+        spec, error = _read(job)
+        best = None
+        if winner is not None and job.best_trial is not None and job.best_accuracy is not None:
+            best = BestSoFar(trial=job.best_trial, params=winner, validation_accuracy=job.best_accuracy)
+        ended = job.fits_succeeded + job.fits_failed + job.fits_cancelled
+        return cls(
+            id=job.id,
+            name=stored.get("name"),
+            state=job.state,
+            spec=spec,
+            trials=Counts.of(job, "trials"),
+            fits=Counts.of(job, "fits"),
+            progress=ended / job.fits_total,
+            eta_seconds=_estimate_seconds_left(job),
+            best=best,
+            error=error,
+            labels=stored.get("labels", {}),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            ended_at=job.ended_at,
+        )
+
+
+def _read(job: Job) -> tuple[Any, Any]:
+    """The spec and the error that a job shows."""
+    try:
+        return read_spec(job.spec), job.error
+    except UnreadableSpec as error:
+        return job.spec, job.error or {"type": "UnreadableSpec", "message": str(error)}
+
+
+def _estimate_seconds_left(job: Job) -> float | None:
+    if job.ended_at:
+        return 0.0
+    if not job.cost_done or job.state == JobState.CANCELLING:
+        return None
+    return round(job.seconds_done / job.cost_done * job.cost_left / max(1, job.parallel_fits), 1)
+
+
+class Validation(ResponseModel):
+    """Over the folds: mean, the population's deviation, and each fold's accuracy."""
+
+    mean_accuracy: Accuracy
+    std_accuracy: float
+    fold_accuracies: list[Accuracy]
+
+
+class Test(ResponseModel):
+    """What the refit of the winner scored on the test set, which nothing is chosen by."""
+
+    accuracy: Accuracy
+    loss: float | None
+    samples: int
+    accuracy_ci95: tuple[float, float] = Field(description="Wilson's interval.")
+
+
+class Environment(ResponseModel):
+    """What trained the winner."""
+
+    tunewell: str
+    python: str
+    tensorflow: str
+    keras: str
+    scikit_learn: str
+    dataset_sha256: str = Field(description="Of the bytes of x_train, y_train, x_test and y_test, in this order.")
+
+
+class Best(ResponseModel):
+    """The best hyperparameters."""
+
+    job_id: UUID
+    final: bool = Field(description="False while the job runs, and for one that was cancelled or failed.")
+    trial: int
+    params: Params
+    validation: Validation
+    test: Test | None
+    refit_seconds: float | None
+    environment: Stored[Environment | None]
+
+
+class TrialResponse(ResponseModel):
+    """One candidate."""
+
+    model_config = ConfigDict(title="Trial")
+
+    number: int
+    state: Stored[State]
+    params: Params
+    validation_accuracy: Accuracy | None
+    validation_accuracy_std: float | None
+    rank: int | None = Field(description="1 is best, ties share the lowest; null until the trial has succeeded.")
+    fit_seconds: float | None
+    error: Stored[ErrorResponse | None]
+
+    @classmethod
+    def of(cls, trial: Trial, ranks: dict[float, int]) -> "TrialResponse":
+        return cls.model_validate(read_trial_fields(trial, ranks))
+
+
+def read_trial_fields(trial: Trial, ranks: dict[float, int]) -> dict[str, Any]:
+    """What a trial shows of itself, with or without its fits."""
+    accuracy = trial.validation_accuracy
+    own = {name: getattr(trial, name) for name in TrialResponse.model_fields if name != "rank"}
+    return {**own, "rank": None if accuracy is None else ranks[accuracy]}
+
+
+class EpochResponse(ResponseModel):
+    """One pass over the training samples; `val_` is of the fold, and null for the refit."""
+
+    model_config = ConfigDict(title="Epoch")
+
+    epoch: int
+    loss: float | None
+    accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+
+class FitResponse(ResponseModel):
+    """One training of the trial on a fold; `fold` is null for the refit."""
+
+    model_config = ConfigDict(title="Fit")
+
+    fold: int | None
+    state: Stored[State]
+    attempt: int
+    accuracy: Accuracy | None
+    loss: float | None
+    history: list[EpochResponse]
+    fit_seconds: float | None
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: Stored[ErrorResponse | None]
+
+    @classmethod
+    def of(cls, fit: Fit, epochs: list[EpochRow]) -> "FitResponse":
+        own = {name: getattr(fit, name) for name in cls.model_fields if name != "history"}
+        return cls.model_validate({**own, "history": epochs})
+
+
+class TrialWithFits(TrialResponse):
+    """One candidate with its fits."""
+
+    model_config = ConfigDict(title="TrialWithFits")
+
+    fits: list[FitResponse]
+
+
+class JobPage(ResponseModel):
+    """Some jobs, and the token of those after them."""
+
+    items: list[JobResponse]
+    next_page_token: str | None
+
+
+class TrialPage(ResponseModel):
+    """Some trials, and the token of those after them."""
+
+    items: list[TrialResponse]
+    next_page_token: str | None
+
+
+class DatasetResponse(ResponseModel):
+    """A data set that a job can ask for."""
+
+    model_config = ConfigDict(title="Dataset")
+
+    name: str
+    description: str
+    train_samples: int
+    test_samples: int
+    shape: tuple[int, int, int] = Field(description="Height, width and channels of an image, in pixels.")
+    classes: int
+    download: bool = Field(description="Whether a worker's machine downloads it once.")
+
+
+class DatasetPage(ResponseModel):
+    """Some data sets, and the token of those after them."""
+
+    items: list[DatasetResponse]
+    next_page_token: str | None
+
+
+class Hyperparameter(ResponseModel):
+    """A hyperparameter: its type, bounds or choices, default and meaning."""
+
+    name: str
+    type: Literal["number", "integer", "string"]
+    minimum: float | None
+    exclusive_minimum: float | None
+    maximum: float | None
+    exclusive_maximum: float | None
+    choices: list[str] | None
+    default: Value
+    meaning: str
+
+
+class ModelResponse(ResponseModel):
+    """A model that a job can ask for."""
+
+    model_config = ConfigDict(title="Model")
+
+    name: str
+    description: str
+    hyperparameters: list[Hyperparameter]
+
+
+class ModelPage(ResponseModel):
+    """Some models, and the token of those after them."""
+
+    items: list[ModelResponse]
+    next_page_token: str | None
+
+
+class Health(ResponseModel):
+    """How the service is, and each of its parts."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, Literal["ok", "unavailable"]]

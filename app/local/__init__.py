@@ -1,0 +1,1 @@
+"""One machine: what `tunewell up` starts and keeps alive."""

@@ -1,0 +1,1 @@
+"""The rows of jobs, trials and fits, and every change of them."""

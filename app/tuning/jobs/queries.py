@@ -1,0 +1,160 @@
+"""What clients are shown: single rows, pages of them, ranks, and scikit-learn's `cv_results_`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+from scipy.stats import binomtest, rankdata
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, State, Trial
+
+TrialSort = Literal["number", "-validation_accuracy", "validation_accuracy"]
+JobPlace = tuple[datetime, UUID]  # a job's birth and id: where a page of jobs begins
+TrialPlace = tuple[float | None, int]  # a trial's accuracy and number: where a page of trials begins
+
+
+def find_job(session: Session, job_id: UUID) -> Job | None:
+    """The job's row."""
+    return session.get(Job, job_id)
+
+
+def find_trial(session: Session, job_id: UUID, number: int) -> Trial | None:
+    """The trial's row."""
+    return session.get(Trial, (job_id, number))
+
+
+def list_page_of_jobs(session: Session, state: JobState | None, after: JobPlace | None, limit: int) -> Sequence[Job]:
+    """So many jobs, newest first, after a moment and an id."""
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    if state:
+        query = query.where(Job.state == state)
+    if after:
+        moment, job_id = after
+        query = query.where(or_(Job.created_at < moment, and_(Job.created_at == moment, Job.id < job_id)))
+    return session.scalars(query).all()
+
+
+def find_best_params(session: Session, jobs: Sequence[Job]) -> dict[UUID, dict[str, Any]]:
+    """The best trial's hyperparameters of each job that has one."""
+    best = [and_(Trial.job_id == job.id, Trial.number == job.best_trial) for job in jobs if job.best_trial is not None]
+    if not best:
+        return {}
+    return {row.job_id: row.params for row in session.scalars(select(Trial).where(or_(*best)))}
+
+
+def list_page_of_trials(
+    session: Session, job_id: UUID, state: State | None, sort: TrialSort, after: TrialPlace | None, limit: int
+) -> list[Trial]:
+    """So many trials after a place; those without an accuracy come last however they are sorted."""
+    mine = [Trial.job_id == job_id, *([Trial.state == state] if state else [])]
+    if sort == "number":
+        later = [Trial.number > after[1]] if after else []
+        return list(session.scalars(select(Trial).where(*mine, *later).order_by(Trial.number).limit(limit)))
+    found: list[Trial] = []
+    if after is None or after[0] is not None:
+        order = Trial.validation_accuracy.desc() if sort[0] == "-" else Trial.validation_accuracy.asc()
+        known = [*mine, Trial.validation_accuracy.is_not(None), *_beyond(sort, after)]
+        found += session.scalars(select(Trial).where(*known).order_by(order, Trial.number).limit(limit))
+        after = None
+    if len(found) < limit:
+        later = [Trial.number > after[1]] if after else []
+        unknown = [*mine, Trial.validation_accuracy.is_(None), *later]
+        found += session.scalars(select(Trial).where(*unknown).order_by(Trial.number).limit(limit - len(found)))
+    return found
+
+
+def _beyond(sort: TrialSort, after: TrialPlace | None) -> list[ColumnElement[bool]]:
+    if not after or after[0] is None:
+        return []
+    accuracy, number = after
+    further = Trial.validation_accuracy < accuracy if sort[0] == "-" else Trial.validation_accuracy > accuracy
+    return [or_(further, and_(Trial.validation_accuracy == accuracy, Trial.number > number))]
+
+
+def rank_accuracies(session: Session, job_id: UUID, trials: Sequence[Trial]) -> dict[float, int]:
+    """The rank of each accuracy among the job's trials: 1 is best, ties share the lowest.
+
+    The trials between two neighbours are counted by the index, so that none is counted twice.
+    """
+    values = sorted({one.validation_accuracy for one in trials if one.validation_accuracy is not None}, reverse=True)
+    if not values:
+        return {}
+    gaps = [
+        select(func.count()).where(Trial.job_id == job_id, *_between(higher, value)).scalar_subquery()
+        for higher, value in zip([None, *values], values, strict=False)
+    ]
+    better = session.execute(select(*gaps)).one()
+    return {value: 1 + int(count) for value, count in zip(values, np.cumsum(better), strict=True)}
+
+
+def _between(higher: float | None, value: float) -> list[ColumnElement[bool]]:
+    upper = [Trial.validation_accuracy <= higher] if higher is not None else []
+    return [Trial.validation_accuracy > value, *upper]
+
+
+def list_fits(session: Session, job_id: UUID, number: int) -> list[Fit]:
+    """The trial's fits, fold by fold and the refit last."""
+    mine = (Fit.job_id == job_id, Fit.trial_number == number)
+    return list(session.scalars(select(Fit).where(*mine).order_by(Fit.fold.is_(None), Fit.fold)))
+
+
+def list_epochs(session: Session, fits: Sequence[Fit]) -> dict[int, list[EpochRow]]:
+    """The epochs of each fit, by the fit's id."""
+    epochs: dict[int, list[EpochRow]] = {fit.id: [] for fit in fits}
+    for epoch in session.scalars(select(EpochRow).where(EpochRow.fit_id.in_(epochs)).order_by(EpochRow.epoch)):
+        epochs[epoch.fit_id].append(epoch)
+    return epochs
+
+
+def build_cv_results(session: Session, job_id: UUID) -> dict[str, list[Any]]:
+    """The finished trials as scikit-learn's `cv_results_`, key for key; what is masked or NaN there is None."""
+    ended = (Trial.job_id == job_id, Trial.state.in_((State.SUCCEEDED, State.FAILED)))
+    rows = session.scalars(select(Trial).where(*ended).order_by(Trial.number)).all()
+    columns = (Fit.accuracy, Fit.fit_seconds, Fit.score_seconds)
+    place = {row.number: index for index, row in enumerate(rows)}
+    mine = select(Fit.trial_number, Fit.fold, *columns).where(Fit.job_id == job_id, Fit.fold.is_not(None))
+    fits = session.execute(mine).all()
+    table = np.full((3, len(rows), 1 + max((fit.fold for fit in fits), default=-1)), np.nan)
+    for number, fold, *cells in fits:
+        if number in place:
+            table[:, place[number], fold] = [np.nan if cell is None else cell for cell in cells]
+    return _named(rows, table)
+
+
+def wilson_interval(successes: int, samples: int) -> tuple[float, float]:
+    """Wilson's score interval of a share, at 95%."""
+    interval = binomtest(successes, samples).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _named(rows: Sequence[Trial], table: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, list[Any]]:
+    scores, fit_seconds, score_seconds = table
+    results: dict[str, list[Any]] = {}
+    for name, seconds in (("fit_time", fit_seconds), ("score_time", score_seconds)):
+        results |= {f"mean_{name}": _plain(np.mean(seconds, axis=1)), f"std_{name}": _plain(np.std(seconds, axis=1))}
+    params = [row.params if isinstance(row.params, dict) else {} for row in rows]
+    for name in dict.fromkeys(name for one in params for name in one):
+        results[f"param_{name}"] = [one.get(name) for one in params]
+    results["params"] = [row.params for row in rows]
+    results |= {f"split{fold}_test_score": _plain(scores[:, fold]) for fold in range(scores.shape[1])}
+    results["mean_test_score"] = [row.validation_accuracy for row in rows]
+    results["std_test_score"] = [row.validation_accuracy_std for row in rows]
+    results["rank_test_score"] = _ranked([row.validation_accuracy for row in rows])
+    return results
+
+
+def _plain(column: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in column]
+
+
+def _ranked(accuracies: list[float | None]) -> list[int]:
+    """Ranks as scikit-learn gives them: ties share the lowest, those without a mean share the last."""
+    means = np.array([np.nan if accuracy is None else accuracy for accuracy in accuracies], dtype=np.float64)
+    if np.isnan(means).all():
+        return [1] * len(means)
+    means = np.nan_to_num(means, nan=np.nanmin(means) - 1)
+    return [int(rank) for rank in rankdata(-means, method="min")]

@@ -1,0 +1,1 @@
+"""What can be searched, and how: pure, without SQL."""

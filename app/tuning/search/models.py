@@ -1,0 +1,139 @@
+"""What can be trained: each model's hyperparameters with their bounds, and what a model costs to train.
+
+A model is one entry of `MODELS` here and one of `worker.fit.TRAINERS`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
+
+Value = int | float | str
+ImageShape = tuple[int, int, int]
+
+
+class Model(BaseModel, ABC):
+    """A model's hyperparameters: one field each, with bounds, default and meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    name: ClassVar[str]
+
+    @abstractmethod
+    def training_cost(self, shape: ImageShape, classes: int) -> int:
+        """Multiply-adds of all forward passes of one training sample.
+
+        Raises:
+            ValueError: the model cannot be built for images of this shape.
+        """
+
+
+class Cnn(Model):
+    """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
+
+    name = "cnn"
+
+    learning_rate: float = Field(0.001, gt=0, le=10, description="the optimizer's step size")
+    dropout_rate: float = Field(
+        0.5, ge=0, lt=1, description="share of the dense layer's outputs dropped while training"
+    )
+    num_neurons: int = Field(128, ge=1, le=4096, description="units of the fully connected layer")
+    conv_blocks: int = Field(1, ge=1, le=3, description="blocks of convolution and max pooling")
+    filters: int = Field(
+        32, ge=1, le=256, description="filters of the first convolution; each further block doubles them"
+    )
+    kernel_size: int = Field(3, ge=1, le=7, description="side of the convolution's kernel")
+    activation: Literal["relu", "elu", "gelu", "tanh"] = Field("relu", description="activation of the hidden layers")
+    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"] = Field(
+        "adam", description="the rule that updates the weights"
+    )
+    momentum: float = Field(
+        0, ge=0, lt=1, description="of sgd and rmsprop; with another optimizer it must be absent or 0"
+    )
+    weight_decay: float = Field(0, ge=0, le=1, description="decoupled weight decay")
+    l1: float = Field(0, ge=0, le=1, description="L1 penalty on the dense layer's kernel")
+    l2: float = Field(0, ge=0, le=1, description="L2 penalty on the dense layer's kernel")
+    batch_size: int = Field(32, ge=1, le=4096, description="training samples a step")
+    epochs: int = Field(10, ge=1, le=1000, description="passes over the training samples")
+
+    @model_validator(mode="after")
+    def momentum_has_an_optimizer(self) -> Self:
+        """Refuse a momentum that would be ignored."""
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise PydanticCustomError(
+                "momentum",
+                "momentum {momentum} goes with sgd or rmsprop; with {optimizer} it must be absent or 0",
+                {"momentum": self.momentum, "optimizer": self.optimizer},
+            )
+        return self
+
+    def layers(self, shape: ImageShape) -> list[ImageShape]:
+        """The feature maps' shapes: the image's, then each block's convolution and pooling (both unpadded).
+
+        Raises:
+            ValueError: a convolution or a pooling does not fit on the map that it gets.
+        """
+        maps = [shape]
+        height, width, _ = shape
+        for block in range(self.conv_blocks):
+            convolved = height - self.kernel_size + 1, width - self.kernel_size + 1
+            for height, width in (convolved, (convolved[0] // 2, convolved[1] // 2)):
+                if height < 1 or width < 1:
+                    raise ValueError(
+                        f"conv_blocks {self.conv_blocks} with kernel_size {self.kernel_size} shrinks the feature "
+                        f"map of a {shape[0]} by {shape[1]} image to nothing in block {block + 1}; "
+                        "take fewer blocks or a smaller kernel"
+                    )
+                maps.append((height, width, self.filters * 2**block))
+        return maps
+
+    def multiply_adds(self, shape: ImageShape, classes: int) -> int:
+        """Multiply-adds of one sample's forward pass (the backward pass costs about twice that again)."""
+        maps = self.layers(shape)
+        convolutions = sum(
+            height * width * filters * self.kernel_size**2 * source[2]
+            for source, (height, width, filters) in zip(maps[::2], maps[1::2], strict=False)
+        )
+        height, width, filters = maps[-1]
+        return convolutions + self.num_neurons * (height * width * filters + classes)
+
+    def training_cost(self, shape: ImageShape, classes: int) -> int:
+        return self.multiply_adds(shape, classes) * self.epochs
+
+
+MODELS: dict[str, type[Model]] = {Cnn.name: Cnn}
+
+
+def check_value(model: type[Model], name: str, value: Any) -> None:
+    """Check one hyperparameter's value against its type and bounds.
+
+    Raises:
+        pydantic.ValidationError: it is of another type, or out of bounds.
+    """
+    _adapters(model)[name].validate_python(value, strict=True)
+
+
+def describe_hyperparameters(model: type[Model]) -> list[dict[str, Any]]:
+    """The model's hyperparameters as its JSON schema states them, for the catalogue."""
+    return [{"name": name, **described} for name, described in model.model_json_schema()["properties"].items()]
+
+
+_known_adapters: dict[type[Model], dict[str, TypeAdapter[Any]]] = {}
+
+
+def _adapters(model: type[Model]) -> dict[str, TypeAdapter[Any]]:
+    if model not in _known_adapters:
+        _known_adapters[model] = {
+            name: TypeAdapter(field.rebuild_annotation(), config=ConfigDict(allow_inf_nan=False))
+            for name, field in model.model_fields.items()
+        }
+    return _known_adapters[model]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
+
+    params: dict[str, Value]
+    multiply_adds: float

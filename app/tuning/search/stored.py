@@ -1,0 +1,93 @@
+"""Reads what is stored of a job leniently: another version of Tunewell may have written it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.tuning import __version__
+from app.tuning.search.models import MODELS, check_value
+from app.tuning.search.spec import GridSearch, JobSpec
+
+MAX_PLACES = 3  # that are named of what cannot be read
+
+
+class UnreadableSpec(ValueError):
+    """This version cannot run a stored job; the one that stored it can."""
+
+    def __init__(self, places: list[str]) -> None:
+        where = ", ".join(places[:MAX_PLACES])
+        super().__init__(
+            f"Tunewell {__version__} cannot run this job as it is stored: it does not know what stands at {where}. "
+            "It stays as it is and goes on once a version that knows it runs again; it can also be cancelled."
+        )
+
+
+def read_spec(stored: Any) -> JobSpec:
+    """The stored job, without the fields that only another version knows.
+
+    Raises:
+        UnreadableSpec: it asks for what this version does not have.
+    """
+    try:
+        spec = JobSpec.model_validate(stored, extra="ignore")
+    except ValidationError as error:
+        raise UnreadableSpec([_pointer(*one["loc"]) for one in error.errors(include_input=False)]) from None
+    if unknown := list(_unknown_hyperparameters(spec)):
+        raise UnreadableSpec(unknown)
+    return spec
+
+
+def read_spec_or_none(stored: Any) -> JobSpec | None:
+    """The stored job, or None if this version cannot run it."""
+    try:
+        return read_spec(stored)
+    except UnreadableSpec:
+        return None
+
+
+def load_json(column: Any) -> Any:
+    """A stored JSON value; what is none, or what no answer could hold, as the text that it is."""
+    if not isinstance(column, str | bytes):
+        return column  # SQLite turns a bare number into one
+    text = column if isinstance(column, str) else column.decode(errors="replace")
+    try:
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # fails on half of a surrogate pair
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _unknown_hyperparameters(spec: JobSpec) -> Iterator[str]:
+    model, search = MODELS[spec.model], spec.search
+    key, searched = (
+        ("param_grid", search.param_grid)
+        if isinstance(search, GridSearch)
+        else ("param_distributions", search.param_distributions)
+    )
+    spaces: list[dict[str, Any]] = searched if isinstance(searched, list) else [searched]
+    fixed = [(("fixed", name), name, [value]) for name, value in spec.fixed.items()]
+    named = [(("search", key, name), name, space) for one in spaces for name, space in one.items()]
+    for place, name, space in (*fixed, *named):
+        try:
+            for value in space if isinstance(space, list) else ():
+                check_value(model, name, value)
+            known = name in model.model_fields
+        except (KeyError, ValidationError):
+            known = False
+        if not known:
+            yield _pointer(*place)
+
+
+def _pointer(*place: str | int) -> str:
+    return "".join(f"/{part}" for part in place) or "/"

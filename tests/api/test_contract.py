@@ -1,0 +1,213 @@
+"""The OpenAPI document: committed, valid, and word for word what clients were promised."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+
+from app.main import app
+from tests.support.driving import ARTICLE, ENVIRONMENT, EPOCHS
+
+DOCUMENT = app.openapi()
+SCHEMAS = DOCUMENT["components"]["schemas"]
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+# Each call: what it takes from address and headers, its answer, and the statuses of the errors of its own.
+CALLS: dict[str, tuple[str, str, str]] = {
+    "POST /v1/jobs": ("Idempotency-Key", "202 Job", "403 415 422 503"),
+    "GET /v1/jobs": ("page_size page_token state", "200 JobPage", "422 503"),
+    "GET /v1/jobs/{job_id}": ("job_id If-None-Match", "200 Job", "404 422 503"),
+    "DELETE /v1/jobs/{job_id}": ("job_id", "204", "403 404 409 422 503"),
+    "POST /v1/jobs/{job_id}/cancel": ("job_id", "202 Job", "403 404 409 422 503"),
+    "GET /v1/jobs/{job_id}/best": ("job_id", "200 Best", "404 409 422 503"),
+    "GET /v1/jobs/{job_id}/trials": ("job_id page_size page_token state sort", "200 TrialPage", "404 422 503"),
+    "GET /v1/jobs/{job_id}/trials/{number}": ("job_id number", "200 TrialWithFits", "404 422 503"),
+    "GET /v1/jobs/{job_id}/results": ("job_id format", "200", "404 422 503"),
+    "GET /v1/datasets": ("", "200 DatasetPage", ""),
+    "GET /v1/models": ("", "200 ModelPage", ""),
+    "GET /livez": ("", "200 Health", ""),
+    "GET /readyz": ("", "200 Health", "503"),
+}
+HEADERS = {
+    "POST /v1/jobs": {"202": {"Location", "ETag", "Retry-After"}},
+    "GET /v1/jobs/{job_id}": {"200": {"ETag", "Retry-After"}, "304": {"ETag", "Retry-After"}},
+    "POST /v1/jobs/{job_id}/cancel": {"202": {"ETag", "Retry-After"}},
+    **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"Retry-After"}} for what in ("best", "trials", "results")},
+    "GET /v1/jobs/{job_id}/trials/{number}": {"200": {"Retry-After"}},
+}
+COUNTS = {"total": 27, "queued": 20, "running": 1, "succeeded": 6, "failed": 0, "cancelled": 0}
+JOB_ID = "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11"
+ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
+# The answers as the contract's page shows them.
+SAMPLES: dict[str, dict[str, Any]] = {
+    "JobSpec": ARTICLE,
+    "Job": {
+        "id": JOB_ID,
+        "name": "seed-grid",
+        "state": "running",
+        "spec": ARTICLE,
+        "trials": COUNTS,
+        "fits": COUNTS | {"total": 82, "queued": 61, "running": 2, "succeeded": 19},
+        "progress": 0.23,
+        "eta_seconds": 41.0,
+        "best": {"trial": 3, "params": {"epochs": 2}, "validation_accuracy": 0.9711},
+        "error": None,
+        "labels": {},
+        "created_at": "2026-11-01T10:00:00Z",
+        "started_at": "2026-11-01T10:00:01Z",
+        "ended_at": None,
+    },
+    "Best": {
+        "job_id": JOB_ID,
+        "final": True,
+        "trial": 3,
+        "params": {"dropout_rate": 0.1, "learning_rate": 0.01, "num_neurons": 128},
+        "validation": {"mean_accuracy": 0.9711, "std_accuracy": 0.0012, "fold_accuracies": [0.97, 0.972, 0.971]},
+        "test": {"accuracy": 0.9766, "loss": 0.081, "samples": 10000, "accuracy_ci95": [0.9735, 0.9794]},
+        "refit_seconds": 3.1,
+        "environment": ENVIRONMENT,
+    },
+    "Trial": {
+        "number": 3,
+        "state": "succeeded",
+        "params": {"optimizer": "adam"},
+        "validation_accuracy": 0.9711,
+        "validation_accuracy_std": 0.0012,
+        "rank": 1,
+        "fit_seconds": 9.3,
+        "error": ERROR,
+    },
+    "Fit": {
+        "fold": None,
+        "state": "succeeded",
+        "attempt": 1,
+        "accuracy": 0.97,
+        "loss": 0.1,
+        "history": EPOCHS,
+        "fit_seconds": 3.1,
+        "worker": "w1@here",
+        "started_at": "2026-11-01T10:00:01Z",
+        "ended_at": "2026-11-01T10:00:04Z",
+        "error": ERROR,
+    },
+    "Problem": {
+        "type": "about:blank",
+        "title": "Unprocessable Content",
+        "status": 422,
+        "detail": "…",
+        "errors": [{"pointer": "/search/n_iter", "message": "..."}],
+    },
+    "JobPage": {"items": [], "next_page_token": None},
+}
+SAMPLES["TrialWithFits"] = {**SAMPLES["Trial"], "fits": [SAMPLES["Fit"]]}
+# Name, bounds or choices, default: the contract's table.
+HYPERPARAMETERS: list[tuple[str, str, dict[str, Any], Any]] = [
+    ("learning_rate", "number", {"exclusive_minimum": 0, "maximum": 10}, 0.001),
+    ("dropout_rate", "number", {"minimum": 0, "exclusive_maximum": 1}, 0.5),
+    ("num_neurons", "integer", {"minimum": 1, "maximum": 4096}, 128),
+    ("conv_blocks", "integer", {"minimum": 1, "maximum": 3}, 1),
+    ("filters", "integer", {"minimum": 1, "maximum": 256}, 32),
+    ("kernel_size", "integer", {"minimum": 1, "maximum": 7}, 3),
+    ("activation", "string", {"choices": ["relu", "elu", "gelu", "tanh"]}, "relu"),
+    ("optimizer", "string", {"choices": ["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"]}, "adam"),
+    ("momentum", "number", {"minimum": 0, "exclusive_maximum": 1}, 0),
+    ("weight_decay", "number", {"minimum": 0, "maximum": 1}, 0),
+    ("l1", "number", {"minimum": 0, "maximum": 1}, 0),
+    ("l2", "number", {"minimum": 0, "maximum": 1}, 0),
+    ("batch_size", "integer", {"minimum": 1, "maximum": 4096}, 32),
+    ("epochs", "integer", {"minimum": 1, "maximum": 1000}, 10),
+]
+
+
+def operation(call: str) -> dict[str, Any]:
+    method, path = call.split()
+    found: dict[str, Any] = DOCUMENT["paths"][path][method.lower()]
+    return found
+
+
+def validator(name: str) -> jsonschema_rs.Draft202012Validator:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+
+
+def test_the_committed_document_is_the_one_that_is_served() -> None:
+    committed = json.loads((Path(__file__).parents[2] / "openapi.json").read_text(encoding="utf-8"))
+    assert committed == DOCUMENT, "run `make openapi`"
+
+
+def test_it_says_what_the_software_may_be_used_for() -> None:
+    assert DOCUMENT["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+
+
+def test_it_is_a_valid_openapi_3_1_document() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    schemathesis.openapi.from_dict(copy.deepcopy(DOCUMENT)).validate()
+    for name, schema in SCHEMAS.items():
+        jsonschema_rs.meta.validate(schema)
+        assert schema["title"] == name
+        validator(name)  # every reference leads somewhere
+
+
+def test_it_lists_the_promised_calls_and_no_others() -> None:
+    served = {f"{method.upper()} {path}" for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert served == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_is_documented_with_its_parameters_answer_and_errors(call: str) -> None:
+    parameters, answer, errors = CALLS[call]
+    told = operation(call)
+    assert {one["name"] for one in told.get("parameters", [])} == set(parameters.split())
+    status, _, schema = answer.partition(" ")
+    responses = told["responses"]
+    own = {status, "304"} if call == "GET /v1/jobs/{job_id}" else {status}
+    # Any body may be too large, any host may be another's, and anything may break.
+    assert set(responses) == own | {"413", "421", "500"} | set(errors.split())
+    if schema:
+        assert responses[status]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{schema}")
+    for status, response in responses.items():
+        assert set(response.get("headers", {})) >= HEADERS.get(call, {}).get(status, set())
+        assert response["description"]
+        if status >= "400":
+            assert response["content"] == PROBLEM
+        if status == "503":
+            assert "Retry-After" in response["headers"]
+        if status in ("204", "304"):
+            assert "content" not in response
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_an_answer_has_the_promised_names_and_types(name: str) -> None:
+    sample = SAMPLES[name]
+    validator(name).validate(sample)
+    optional = {"checks"} if name == "Problem" else set()
+    assert set(SCHEMAS[name]["properties"]) == set(sample) | optional
+    if name not in ("JobSpec", "Problem"):
+        assert set(SCHEMAS[name]["required"]) == set(sample)
+        for field in sample:
+            assert not validator(name).is_valid({key: value for key, value in sample.items() if key != field})
+
+
+def test_the_posted_jobs_parts_have_the_promised_names() -> None:
+    assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
+    assert set(SCHEMAS["Limits"]["properties"]) == {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials"}
+    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit"}
+    assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit"}
+    assert set(SCHEMAS["GridSearch"]["properties"]) == {"strategy", "param_grid"}
+    assert set(SCHEMAS["RandomSearch"]["properties"]) == {"strategy", "param_distributions", "n_iter"}
+    assert SCHEMAS["JobSpec"]["required"] == ["search"]
+
+
+def test_the_states_are_the_promised_ones() -> None:
+    states = ["queued", "running", "succeeded", "failed", "cancelled"]
+    assert sorted(SCHEMAS["State"]["enum"]) == sorted(states)
+    assert sorted(SCHEMAS["JobState"]["enum"]) == sorted([*states, "cancelling"])
+
+
+def test_lists_can_be_sorted_and_cut_as_promised() -> None:
+    query = {one["name"]: one["schema"] for one in operation("GET /v1/jobs/{job_id}/trials")["parameters"]}
+    assert sorted(query["sort"]["enum"]) == ["-validation_accuracy", "number", "validation_accuracy"]
+    assert (query["sort"]["default"], query["page_size"]["default"], query["page_size"]["minimum"]) == ("number", 20, 1)

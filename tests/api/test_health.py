@@ -1,0 +1,202 @@
+"""What the service says of itself while a part of it is away, frozen, and back."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, select, text
+
+from app.main import create_app
+from app.tuning import broker as queue
+from app.tuning import housekeeping
+from app.tuning.database import LOCK_SECONDS, connect, reading, try_writing, writing
+from app.tuning.jobs.tables import Job
+from tests.conftest import SilentHouse
+from tests.support.driving import grid, post
+from tests.support.ledger import Ledger
+from tests.support.ledger import grid as spec
+from tests.support.refusing import problem
+from tests.support.servers import Broker, Postgres
+
+
+@pytest.fixture
+def own_broker(broker: Broker) -> Iterator[Broker]:
+    """The broker, as the one that this process is set to."""
+    before = queue.celery.conf.broker_url
+    queue.celery.conf.broker_url = broker.url
+    yield broker
+    queue.celery.conf.broker_url = before
+    broker.thaw()
+    if broker.process.poll() is not None:
+        broker.start()
+
+
+def seconds(client: TestClient, address: str, status: str) -> float:
+    started = time.monotonic()
+    answer = client.get(address)
+    assert (answer.status_code, answer.json()["status"]) == (200, status)
+    return time.monotonic() - started
+
+
+def test_the_service_is_ready_when_database_and_broker_answer(client: TestClient, own_broker: Broker) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok", "house_keeping": "ok"}}
+
+
+def test_the_service_is_degraded_while_only_the_broker_is_away(sqlite_client: TestClient, own_broker: Broker) -> None:
+    own_broker.kill()
+    assert seconds(sqlite_client, "/readyz", "degraded") < 5
+    checks = sqlite_client.get("/readyz").json()["checks"]
+    assert checks == {"database": "ok", "broker": "unavailable", "house_keeping": "ok"}
+    own_broker.start()
+    assert seconds(sqlite_client, "/readyz", "ok") < 5
+
+
+def test_a_frozen_broker_holds_nobody_up(sqlite_engine: Engine, own_broker: Broker) -> None:
+    with TestClient(create_app(sqlite_engine)) as client:
+        own_broker.freeze()
+        assert seconds(client, "/readyz", "degraded") < 5
+        started = time.monotonic()
+        post(client, grid(2))
+        assert time.monotonic() - started < 3
+        own_broker.thaw()
+        assert seconds(client, "/readyz", "ok") < 5
+
+
+def test_while_the_database_is_away_there_are_only_503s_and_then_it_recovers_by_itself(postgres: Postgres) -> None:
+    engine = connect(postgres.new_database())
+    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
+        job_id = post(client, grid(2))["id"]
+        postgres.kill()
+        try:
+            for method, address in (
+                ("GET", "/v1/jobs"),
+                ("GET", f"/v1/jobs/{job_id}"),
+                ("GET", f"/v1/jobs/{job_id}/best"),
+                ("GET", f"/v1/jobs/{job_id}/trials"),
+                ("GET", f"/v1/jobs/{job_id}/trials/0"),
+                ("GET", f"/v1/jobs/{job_id}/results?format=csv"),
+                ("DELETE", f"/v1/jobs/{uuid4()}"),
+                ("POST", f"/v1/jobs/{job_id}/cancel"),
+                ("GET", "/readyz"),
+            ):
+                answer = client.request(method, address)
+                problem(answer, 503)
+                assert int(answer.headers["Retry-After"]) >= 1
+            answer = client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"})
+            problem(answer, 503)
+            assert client.get("/readyz").json()["checks"]["database"] == "unavailable"
+            assert client.get("/livez").status_code == 200
+            assert client.get("/v1/models").status_code == 200
+            problem(client.post("/v1/jobs", json={}), 422)
+        finally:
+            postgres.start()
+        assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "queued"
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"}).status_code == 202
+        assert len(client.get("/v1/jobs").json()["items"]) == 2
+    engine.dispose()
+
+
+def test_connections_that_were_cut_are_made_again(postgres: Postgres) -> None:
+    engine = connect(postgres.new_database())
+    with TestClient(create_app(engine, SilentHouse)) as client:
+        post(client, grid(1))
+        for _ in range(3):
+            postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            assert client.get("/v1/jobs").status_code == 200
+    engine.dispose()
+
+
+def test_the_service_is_not_ready_once_house_keeping_has_stopped(sqlite_engine: Engine, own_broker: Broker) -> None:
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert seconds(client, "/readyz", "ok") < 30
+        client.app.state.housekeeper.stop()  # type: ignore[attr-defined]
+        answer = client.get("/readyz")
+        problem(answer, 503)
+        assert answer.json()["checks"] == {"database": "ok", "broker": "ok", "house_keeping": "unavailable"}
+        assert client.get("/livez").status_code == 200
+
+
+def test_the_service_is_not_ready_once_house_keeping_is_stuck(
+    sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, free = threading.Event(), threading.Event()
+
+    def wake_idle(_: Engine) -> None:
+        stuck.set()
+        free.wait(60)
+
+    monkeypatch.setattr(housekeeping, "notify_workers", wake_idle)
+    monkeypatch.setattr(housekeeping, "STUCK_SECONDS", 1.0)
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert stuck.wait(60)
+        time.sleep(1.5)
+        problem(client.get("/readyz"), 503)
+        free.set()
+
+
+def test_the_service_is_degraded_while_a_chore_of_house_keeping_fails(
+    sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, mended = threading.Event(), threading.Event()
+
+    def wake_idle(_: Engine) -> None:
+        if not mended.is_set():
+            failed.set()
+            raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(housekeeping, "notify_workers", wake_idle)
+    monkeypatch.setattr(housekeeping, "ROUND_SECONDS", 0.05)
+    with TestClient(create_app(sqlite_engine)) as client:
+        assert failed.wait(60)
+        assert seconds(client, "/readyz", "degraded") < 30
+        mended.set()
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").json()["status"] != "ok":
+            assert time.monotonic() < deadline
+
+
+def test_a_file_that_cannot_be_written_is_not_ready(migrated_sqlite: Path, own_broker: Broker) -> None:
+    engine = connect(f"sqlite:///file:{migrated_sqlite}?mode=ro&uri=true")
+    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
+        assert client.get("/v1/jobs").status_code == 200
+        answer = client.get("/readyz")
+        problem(answer, 503)
+        assert answer.json()["checks"]["database"] == "unavailable"
+        problem(client.post("/v1/jobs", json=grid(1)), 503)
+    engine.dispose()
+
+
+def test_whether_the_database_can_be_written_is_seen_without_waiting_for_who_writes(
+    sqlite_engine: Engine, own_broker: Broker
+) -> None:
+    with TestClient(create_app(sqlite_engine, SilentHouse)) as client, writing(sqlite_engine) as session:
+        session.execute(text("SELECT 1"))
+        assert seconds(client, "/readyz", "ok") < LOCK_SECONDS / 2
+
+
+@pytest.mark.parametrize("url", ["redis://host:99999/0", "redis://host:6379/name", "redis://:p#ss@host:6379/0", "what"])
+def test_no_broker_url_brings_readyz_down(sqlite_engine: Engine, url: str) -> None:
+    before = queue.celery.conf.broker_url
+    queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = url
+    try:
+        with TestClient(create_app(sqlite_engine)) as client:
+            assert seconds(client, "/readyz", "degraded") < 60
+            assert client.get("/readyz").json()["checks"]["broker"] == "unavailable"
+    finally:
+        queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = before
+
+
+def test_looking_whether_the_database_can_be_written_changes_nothing(engine: Engine) -> None:
+    Ledger(engine).post(spec(1))
+    with reading(engine) as session:
+        before = session.scalars(select(Job)).all()
+    try_writing(engine)
+    with reading(engine) as session:
+        assert len(session.scalars(select(Job)).all()) == len(before) == 1

@@ -1,0 +1,85 @@
+"""An answer is of one moment, whatever another connection commits between two of its statements."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy
+from fastapi.testclient import TestClient
+from sqlalchemy import Connection, Engine, event
+
+from app.tuning.database import connect, writing
+from app.tuning.jobs.tables import Fit, Job, Trial
+from tests.support.driving import drive, grid, post, steady
+
+PAGES = ("", "/best", "/trials?sort=-validation_accuracy", "/trials/0", "/results", "/results?format=csv")
+Act = Callable[[Engine, str], None]
+
+
+def delete(engine: Engine, job_id: str) -> None:
+    """Delete the job."""
+    with writing(engine) as session:
+        for mine in (Fit.job_id, Trial.job_id, Job.id):
+            session.execute(sqlalchemy.delete(mine.class_).where(mine == UUID(job_id)))
+
+
+def end_refit(engine: Engine, job_id: str) -> None:
+    """Train what is left of the job, which is its refit."""
+    drive(engine, job_id, steady)
+
+
+@contextmanager
+def between_statements(engine: Engine, act: Callable[[Engine], None]) -> Iterator[threading.Thread]:
+    """Let another connection act once the first statement is done; SQLite makes its COMMIT wait for the reader."""
+    other = connect(engine.url)
+    actor = threading.Thread(target=act, args=(other,))
+
+    def interleave(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT") and actor.ident is None:
+            actor.start()
+            actor.join(timeout=20 if engine.dialect.name == "postgresql" else 0.5)
+            assert not actor.is_alive() or engine.dialect.name == "sqlite"
+
+    event.listen(engine, "after_cursor_execute", interleave)
+    yield actor
+    event.remove(engine, "after_cursor_execute", interleave)
+    assert actor.ident is not None, "nothing has acted between two statements"
+    actor.join()
+    other.dispose()
+
+
+def interleaved(engine: Engine, client: TestClient, address: str, act: Act, job_id: str) -> None:
+    """The answer is the one that was given before the other connection acted."""
+    before = client.get(address)
+    assert before.status_code == 200
+    with between_statements(engine, lambda other: act(other, job_id)):
+        answer = client.get(address)
+    assert (answer.status_code, answer.text) == (200, before.text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_job_that_is_deleted_meanwhile_is_shown_whole(engine: Engine, client: TestClient, page: str) -> None:
+    job = post(client, grid(2))
+    drive(engine, job["id"], steady)
+    interleaved(engine, client, f"/v1/jobs/{job['id']}{page}", delete, job["id"])
+    assert client.get(f"/v1/jobs/{job['id']}{page}").status_code == 404
+
+
+def test_a_list_shows_a_job_that_is_deleted_meanwhile_whole(engine: Engine, client: TestClient) -> None:
+    job = post(client, grid(2))
+    drive(engine, job["id"], steady)
+    interleaved(engine, client, "/v1/jobs", delete, job["id"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_refit_that_ends_meanwhile_is_shown_whole_or_not_at_all(
+    engine: Engine, client: TestClient, page: str
+) -> None:
+    job = post(client, grid(2))
+    drive(engine, job["id"], steady, fits=6)
+    interleaved(engine, client, f"/v1/jobs/{job['id']}{page}", end_refit, job["id"])
+    best = client.get(f"/v1/jobs/{job['id']}/best").json()
+    assert best["final"] and best["test"]

@@ -1,0 +1,145 @@
+"""A deleted job is gone at once, and its rows little by little: nobody waits for the largest of them."""
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, func, select, text
+
+from app.main import create_app
+from app.tuning import housekeeping
+from app.tuning.database import reading, writing
+from app.tuning.jobs import claims, deletions, store
+from app.tuning.jobs.claims import AttemptKey
+from app.tuning.jobs.tables import Attempt, Deletion, EpochRow, Fit, Job, Outcome, Trial
+from tests.conftest import SilentHouse
+from tests.support.ledger import GONE, Ledger, grid
+
+EPOCHS = 400  # of each fit
+FITS = 600
+
+
+@pytest.fixture
+def large(engine: Engine) -> tuple[Engine, UUID]:
+    """An ended job with some 100,000s of epochs."""
+    ledger = Ledger(engine, audits=False)
+    job_id = ledger.post(grid(FITS // 3, evaluation={"cv": 3, "refit": False}))
+    claim = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    ledger.do(claims.stop, claim)
+    series = "generate_series(1, :n) AS t(n)"
+    if engine.dialect.name == "sqlite":
+        series = "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < :n) SELECT n FROM c)"
+    with writing(engine) as session:
+        session.execute(
+            text(f"INSERT INTO epochs (fit_id, epoch, seconds) SELECT fits.id, n, 0.1 FROM fits, {series}"),
+            {"n": EPOCHS},
+        )
+    return engine, job_id
+
+
+def count(engine: Engine, table: type) -> int:
+    with reading(engine) as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+@pytest.fixture
+def client(large: tuple[Engine, UUID]) -> Iterator[TestClient]:
+    with TestClient(create_app(large[0], SilentHouse)) as made:
+        yield made
+
+
+def test_a_large_job_is_gone_at_once_and_others_write_while_its_rows_go(
+    large: tuple[Engine, UUID], client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, job_id = large
+    monkeypatch.setattr(housekeeping, "PATIENCE_SECONDS", 60.0)
+    assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert client.get(f"/v1/jobs/{job_id}").status_code == 404
+    assert client.delete(f"/v1/jobs/{job_id}").status_code == 404
+    assert count(engine, EpochRow) == FITS * EPOCHS, "nobody has waited for these"
+    left: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        """Others: note how many rows are left after each of their writes."""
+        while not stop.wait(0.02):
+            with writing(engine) as session:
+                store.remember(session, f"key-{len(left)}", "", "")
+                left.append(session.scalar(select(func.count()).select_from(Fit)) or 0)
+
+    other = threading.Thread(target=write)
+    other.start()
+    sweep = threading.Thread(target=sweep_all, args=(engine,))
+    sweep.start()
+    sweep.join()
+    stop.set()
+    other.join()
+    between = {fits for fits in left if 0 < fits < FITS}
+    assert len(between) >= 10, "others came in between, again and again"
+    for table in (Job, Trial, Fit, Attempt, EpochRow, Deletion):
+        assert count(engine, table) == 0
+
+
+def sweep_all(engine: Engine) -> None:
+    while count(engine, Deletion):
+        housekeeping.sweep(engine, threading.Event())
+
+
+def test_it_takes_many_small_transactions(large: tuple[Engine, UUID]) -> None:
+    engine, job_id = large
+    begin(engine, job_id)
+    before = FITS * EPOCHS
+    while count(engine, Deletion):
+        with writing(engine) as session:
+            assert deletions.delete_some_rows(session)
+        now = count(engine, EpochRow)
+        assert before - now <= deletions.MAX_ROWS_DELETED
+        before = now
+    with writing(engine) as session:
+        assert not deletions.delete_some_rows(session)
+
+
+def begin(engine: Engine, job_id: UUID) -> None:
+    with writing(engine) as session:
+        deletions.begin_deletion(session, session.get_one(Job, job_id))
+
+
+def test_several_at_once_and_one_after_another_end_it(large: tuple[Engine, UUID]) -> None:
+    engine, job_id = large
+    begin(engine, job_id)
+    halt = threading.Event()
+    threading.Timer(0.3, halt.set).start()
+    housekeeping.sweep(engine, halt)  # whoever began it has died
+    assert count(engine, Deletion) == 1
+    others = [threading.Thread(target=sweep_all, args=(engine,)) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert [count(engine, table) for table in (Trial, Fit, Attempt, EpochRow, Deletion)] == [0] * 5
+
+
+def test_what_is_left_of_a_deleted_job_is_nobodys_to_see_or_claim(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    claim = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    ledger.do(claims.stop, claim)
+    begin(engine, job_id)
+    hold = AttemptKey(job_id, claim.fit_id, 1)
+    with reading(engine) as session:
+        assert claims.list_claimable(session) == []
+        assert claims.list_leases(session) == []
+        assert claims.count_held(session, "w1") == 0
+        assert claims.job_state_if_held(session, hold) is None
+    assert not ledger.do(claims.renew, hold, 15.0)
+    assert not ledger.finish(hold)
+    assert not ledger.fail(hold)
+    assert not ledger.do(claims.release, hold)
+    assert not ledger.lose(hold)
+    assert not ledger.do(claims.release_orphaned, "m1", "w1")
+    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.LOST, GONE)
+    assert ledger.none_to_claim(job_id)

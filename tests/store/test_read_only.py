@@ -1,0 +1,198 @@
+"""A PostgreSQL that turns read-only, as in a failover, is away like one that does not answer."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from fastapi.testclient import TestClient
+from psycopg import errors
+from sqlalchemy import Engine, text
+
+from app.main import create_app
+from app.tuning import housekeeping
+from app.tuning.database import connect, reading, writing
+from app.tuning.jobs import claims
+from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.tables import JobState
+from app.tuning.migrations import migrate
+from app.tuning.outages import AWAY, PASSING, Standing, database_standing
+from tests.conftest import SilentHouse
+from tests.support.driving import drive, grid, post, steady
+from tests.support.ledger import Ledger, scored
+from tests.support.ledger import grid as spec
+from tests.support.refusing import problem
+from tests.support.servers import Postgres
+from tests.worker.test_outages import Process
+from worker.retries import Interrupted
+from worker.runner import LeaseHeartbeat, run_fits
+
+
+def set_read_only(postgres: Postgres, how: str) -> None:
+    postgres.execute(f"ALTER SYSTEM SET default_transaction_read_only = {how}")
+    postgres.execute("SELECT pg_reload_conf()")
+
+
+@contextmanager
+def read_only(postgres: Postgres, engine: Engine) -> Iterator[None]:
+    """The server takes no changes; all its sessions know when this begins, and again when it ends."""
+    try:
+        set_read_only(postgres, "on")
+        eventually(lambda: told(engine) == "on")
+        time.sleep(1.0)  # the other sessions hear of it at about the same time
+        yield
+    finally:
+        set_read_only(postgres, "off")
+        eventually(lambda: told(engine) == "off")
+        time.sleep(1.0)
+
+
+def told(engine: Engine) -> str:
+    with engine.connect() as connection:
+        return str(connection.execute(text("SHOW default_transaction_read_only")).scalar())
+
+
+def eventually(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def own_engine(postgres: Postgres) -> Iterator[Engine]:
+    """A database of this test's own."""
+    made = connect(postgres.new_database())
+    migrate(made)
+    yield made
+    made.dispose()
+
+
+def test_everything_that_changes_something_is_a_503_and_everything_else_answers(
+    postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TestClient(create_app(own_engine, SilentHouse), raise_server_exceptions=False) as client:
+        ended, going = post(client, grid(1))["id"], post(client, grid(1))["id"]
+        drive(own_engine, ended, steady)
+        with read_only(postgres, own_engine):
+            for _ in range(3):
+                problem(client.post("/v1/jobs", json=grid(1)), 503)
+                problem(client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "k"}), 503)
+                problem(client.post(f"/v1/jobs/{going}/cancel"), 503)
+                problem(client.delete(f"/v1/jobs/{ended}"), 503)
+                answer = client.get("/readyz")
+                problem(answer, 503)
+                assert answer.json()["checks"]["database"] == "unavailable"
+                for address in ("/v1/jobs", f"/v1/jobs/{ended}/best", f"/v1/jobs/{going}/trials", "/livez"):
+                    assert client.get(address).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert client.post(f"/v1/jobs/{going}/cancel").status_code == 202
+        assert client.delete(f"/v1/jobs/{ended}").status_code == 204
+        assert len(client.get("/v1/jobs").json()["items"]) == 1
+    assert says(caplog) == ["database away", "database back"]
+
+
+def test_a_fit_that_ends_meanwhile_is_recorded_on_its_first_attempt(
+    postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(own_engine)
+    job_id = ledger.post(spec(1, evaluation={"cv": 2, "refit": False}))
+
+    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+        with read_only(postgres, own_engine):
+            keeper.epoch({"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 0.1})
+            keeper.report()
+            assert database_standing(own_engine) is Standing.UNWRITABLE
+        set_read_only(postgres, "on")
+        eventually(lambda: told(own_engine) == "on")
+        time.sleep(1.0)
+        threading.Timer(2.0, set_read_only, (postgres, "off")).start()
+        return scored(0.5)
+
+    assert run_fits(own_engine, train, "w1", "m1", Process(), 2) == 2
+    ledger.audit()
+    assert ledger.job(job_id).state == JobState.SUCCEEDED
+    assert [fit.attempt for fit in ledger.fits(job_id)] == [1, 1]
+    assert set(says(caplog)) <= {"database away", "database back", "recording again, alone"}
+    assert len(says(caplog)) <= 10
+
+
+def test_whoever_claims_meanwhile_waits_and_says_so_once(
+    postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(own_engine)
+    job_id = ledger.post(spec(1, evaluation={"cv": 2, "refit": False}))
+    workers = [
+        threading.Thread(target=run_fits, args=(own_engine, lambda *_: scored(0.5), f"w{n}", f"m{n}", Process(), 50))
+        for n in range(4)
+    ]
+    with read_only(postgres, own_engine):
+        for worker in workers:
+            worker.start()
+        time.sleep(3)
+        assert all(worker.is_alive() for worker in workers)
+    for worker in workers:
+        worker.join()
+    ledger.audit()
+    assert ledger.job(job_id).state == JobState.SUCCEEDED
+    assert [fit.attempt for fit in ledger.fits(job_id)] == [1, 1]
+    assert says(caplog) == ["database away", "database back"]
+
+
+def test_whoever_waits_to_claim_can_be_stopped(postgres: Postgres, own_engine: Engine) -> None:
+    Ledger(own_engine).post(spec(1))
+    asked = threading.Event()
+    process = Process()
+    process.stopping = asked.is_set  # type: ignore[method-assign]
+
+    def work() -> None:
+        with pytest.raises(Interrupted):
+            run_fits(own_engine, lambda *_: scored(0.5), "w1", "m1", process, 50)
+
+    worker = threading.Thread(target=work, daemon=True)
+    with read_only(postgres, own_engine):
+        worker.start()
+        eventually(lambda: database_standing(own_engine) is Standing.UNWRITABLE)
+        asked.set()
+        worker.join(60)
+        assert not worker.is_alive()
+
+
+def test_house_keeping_takes_no_lease_back_that_no_worker_could_renew(
+    postgres: Postgres, own_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"LEASE": 4.0, "OVERDUE": 0.5, "ROUND": 0.1}.items():
+        monkeypatch.setattr(housekeeping, f"{name}_SECONDS", seconds)
+    ledger = Ledger(own_engine)
+    claim = ledger.claim(ledger.post(spec(1)))
+    keeper = housekeeping.Housekeeper(own_engine)
+    keeper.prepare()
+    with read_only(postgres, own_engine):
+        keeper.start()
+        time.sleep(6)
+    try:
+        assert ledger.do(claims.renew, claim, 15.0)
+    finally:
+        keeper.stop()
+
+
+@pytest.mark.parametrize("state", [*PASSING, "08006", "40001", "53100", "53300", "55P03", "57014", "57P01", "57P03"])
+def test_what_passes_is_known_by_its_sqlstate(postgres_engine: Engine, state: str) -> None:
+    raised = f"DO $$ BEGIN RAISE EXCEPTION 'as it happens' USING ERRCODE = '{state}'; END $$"
+    for transaction in (reading, writing):
+        with pytest.raises(AWAY), transaction(postgres_engine) as session:
+            session.execute(text(raised))
+
+
+def test_what_does_not_pass_is_no_outage(postgres_engine: Engine) -> None:
+    wrong = errors.lookup("22012")
+    with pytest.raises(Exception) as caught, writing(postgres_engine) as session:
+        session.execute(text("SELECT 1 / 0"))
+    assert isinstance(getattr(caught.value, "orig", None), wrong)
+    assert not isinstance(caught.value, AWAY)
+
+
+def says(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What Tunewell has logged as unusual."""
+    return [one.message for one in caplog.records if one.name.startswith("tunewell") and one.levelname != "INFO"]

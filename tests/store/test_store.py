@@ -1,0 +1,240 @@
+"""Jobs come and go whole: with trials, fits, counters and keys, on both databases alike."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.tuning.database import clock, reading, writing
+from app.tuning.jobs import claims, store
+from app.tuning.jobs.tables import Attempt, EpochRow, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
+from app.tuning.search.candidates import draw_candidates
+from tests.support.ledger import Ledger, grid, scored
+
+
+def test_a_new_job_is_there_with_everything_that_hangs_on_it(engine: Engine) -> None:
+    ledger, spec = Ledger(engine), grid(3, evaluation={"cv": 4}, limits={"max_parallel_fits": 2})
+    job_id = ledger.post(spec)
+    job = ledger.job(job_id)
+    assert (job.state, job.version, job.max_parallel_fits) == (JobState.QUEUED, 1, 2)
+    assert (job.trials_total, job.trials_queued) == (3, 3)
+    assert (job.fits_total, job.fits_queued) == (13, 13)
+    assert job.spec == spec.model_dump(mode="json")
+    assert (job.started_at, job.ended_at, job.best_trial, job.environment, job.error) == (None,) * 5
+    assert [trial.params for trial in ledger.trials(job_id)] == [one.params for one in draw_candidates(spec)]
+    fits = ledger.fits(job_id)
+    assert [(fit.trial_number, fit.fold) for fit in fits] == [
+        *((n, k) for n in range(3) for k in range(4)),
+        (None, None),
+    ]
+    assert fits[-1].position is None, "the refit waits for a winner"
+    assert all((fit.state, fit.attempt, fit.lost_attempts) == (State.QUEUED, 0, 0) for fit in fits)
+
+
+def test_moments_are_in_utc_by_the_databases_clock(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    created = ledger.job(ledger.post(grid(1))).created_at
+    assert created.tzinfo is UTC
+    assert abs(created - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "fits"),
+    [({"cv": 2}, 7), ({"cv": 10, "refit": False}, 30), ({"validation_split": 0.25}, 4)],
+    ids=["cv", "without refit", "holdout"],
+)
+def test_a_job_has_a_fit_a_fold_and_one_for_the_refit(
+    sqlite_engine: Engine, evaluation: dict[str, float], fits: int
+) -> None:
+    ledger = Ledger(sqlite_engine)
+    assert ledger.job(ledger.post(grid(3, evaluation=evaluation))).fits_total == fits
+
+
+def test_what_is_left_to_do_is_the_sum_of_all_fits(sqlite_engine: Engine) -> None:
+    ledger = Ledger(sqlite_engine)
+    for evaluation, share in (({"cv": 4}, 3 / 4 * 4), ({"validation_split": 0.25, "refit": True}, 0.75)):
+        spec = grid(3, evaluation=evaluation)
+        costs = [one.multiply_adds for one in draw_candidates(spec)]
+        assert ledger.job(ledger.post(spec)).cost_left == pytest.approx(sum(costs) * share + max(costs))
+
+
+def test_a_job_of_ten_thousand_trials_is_written(sqlite_engine: Engine) -> None:
+    search = {"num_neurons": list(range(1, 101)), "filters": list(range(1, 101))}
+    spec = grid().model_copy(update={"search": grid().search.model_copy(update={"param_grid": search})})
+    with writing(sqlite_engine) as session:
+        job = store.insert_job(session, spec, draw_candidates(spec))
+        assert session.scalar(select(func.count()).select_from(Fit)) == job.fits_total == 30_001
+        assert session.scalar(select(func.count(Fit.position.distinct()))) == 30_000
+
+
+def test_a_queued_job_is_cancelled_at_once(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    ledger.cancel(job_id)
+    job = ledger.job(job_id)
+    assert (job.state, job.trials_cancelled, job.fits_cancelled) == (JobState.CANCELLED, 2, 7)
+    assert job.version == 2
+    assert ledger.none_to_claim(job_id)
+
+
+def test_a_cancelled_job_ends_when_its_running_fits_have_stopped(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2))
+    first, second, third = (ledger.claim(job_id) for _ in range(3))
+    ledger.finish(first, 0.9)
+    ledger.cancel(job_id)
+    job = ledger.job(job_id)
+    assert (job.state, job.fits_running, job.fits_cancelled, job.ended_at) == (JobState.CANCELLING, 2, 4, None)
+    with reading(engine) as session:
+        assert claims.job_state_if_held(session, second) == JobState.CANCELLING
+    assert ledger.none_to_claim(job_id)
+    assert ledger.do(claims.stop, second)
+    assert ledger.job(job_id).state == JobState.CANCELLING
+    assert ledger.do(claims.stop, third)
+    job = ledger.job(job_id)
+    assert (job.state, job.trials_cancelled, job.fits_succeeded) == (JobState.CANCELLED, 2, 1)
+    assert [one.outcome for one in ledger.attempts(second.fit_id)] == [Outcome.CANCELLED]
+
+
+def test_what_finishes_while_its_job_is_being_cancelled_is_kept(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(2, evaluation={"cv": 2}))
+    held = [ledger.claim(job_id) for _ in range(2)]
+    ledger.cancel(job_id)
+    for claim in held:
+        assert ledger.finish(claim, 0.75)
+    job = ledger.job(job_id)
+    assert (job.state, job.trials_succeeded, job.trials_cancelled) == (JobState.CANCELLED, 1, 1)
+    assert (job.best_trial, job.best_accuracy) == (held[0].trial_number, 0.75)
+
+
+@pytest.mark.parametrize("end", [claims.release, claims.stop], ids=["released", "stopped"])
+def test_a_fit_given_back_to_a_cancelled_job_is_cancelled(engine: Engine, end: object) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    claim = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    assert callable(end) and ledger.do(end, claim)
+    assert ledger.job(job_id).state == JobState.CANCELLED
+
+
+@pytest.mark.parametrize("tries_before", [0, 2])
+def test_a_worker_lost_from_a_cancelled_job_ends_it(engine: Engine, tries_before: int) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    for _ in range(tries_before):
+        ledger.lose(ledger.claim(job_id))
+    claim = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    assert ledger.lose(claim)
+    assert ledger.job(job_id).state == JobState.CANCELLED
+    assert ledger.fit(claim.fit_id).state == State.CANCELLED
+    assert ledger.attempts(claim.fit_id)[-1].outcome == Outcome.LOST
+
+
+def test_the_refit_is_cancelled_too(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    ledger.finish_search(job_id, lambda *_: 0.9)
+    refit = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    assert ledger.job(job_id).state == JobState.CANCELLING
+    assert ledger.do(claims.stop, refit)
+    assert ledger.job(job_id).state == JobState.CANCELLED
+
+
+def test_every_change_that_a_client_sees_raises_the_version(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    seen = [ledger.job(job_id).version]
+    claim = ledger.claim(job_id)
+    seen.append(ledger.job(job_id).version)
+    ledger.do(claims.release, claim)
+    seen.append(ledger.job(job_id).version)
+    claim = ledger.claim(job_id)
+    seen.append(ledger.job(job_id).version)
+    ledger.finish(claim)
+    seen.append(ledger.job(job_id).version)
+    ledger.finish(claim)
+    assert ledger.job(job_id).version == seen[-1], "nothing changed"
+    ledger.cancel(job_id)
+    seen.append(ledger.job(job_id).version)
+    assert seen == sorted(set(seen))
+
+
+def test_a_deleted_job_leaves_nothing(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    kept, gone = ledger.post(grid(2)), ledger.post(grid(2))
+    epoch = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}
+    for job_id in (kept, gone):
+        ledger.do(claims.finish, ledger.claim(job_id), scored(0.5), [epoch])
+    ledger.cancel(gone)
+    ledger.remove(gone)
+    with reading(engine) as session:
+        assert session.scalars(select(Job.id)).all() == [kept]
+        for table, rows in ((Trial, 2), (Fit, 7), (Attempt, 1), (EpochRow, 1)):
+            assert session.scalar(select(func.count()).select_from(table)) == rows
+
+
+def test_acts_on_a_deleted_job_find_nothing(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    claim = ledger.claim(job_id)
+    ledger.cancel(job_id)
+    ledger.do(claims.stop, claim)
+    ledger.remove(job_id)
+    assert ledger.none_to_claim(job_id)
+    assert not ledger.finish(claim)
+    assert not ledger.fail(claim)
+    assert not ledger.lose(claim)
+    assert not ledger.do(claims.renew, claim, 15.0)
+    assert not ledger.do(claims.release, claim)
+    assert not ledger.do(claims.stop, claim)
+    assert not ledger.do(claims.record_absence, claim, "w1", {"type": "T", "message": "m", "traceback": None})
+    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.LOST, {"message": "m"})
+    with reading(engine) as session:
+        assert claims.job_state_if_held(session, claim) is None
+    assert ledger.do(store.lock_job, uuid4()) is None
+
+
+def test_an_idempotency_key_holds_its_first_answer(engine: Engine) -> None:
+    with writing(engine) as session:
+        assert store.find_remembered(session, "once") is None
+        store.remember(session, "once", "0" * 64, '{"id": "…"}')
+    with reading(engine) as session:
+        known = store.find_remembered(session, "once")
+        assert known and (known.body_sha256, known.answer) == ("0" * 64, '{"id": "…"}')
+    with pytest.raises(IntegrityError), writing(engine) as session:
+        store.remember(session, "once", "1" * 64, "another")
+    with reading(engine) as session:
+        known = store.find_remembered(session, "once")
+        assert known and known.body_sha256 == "0" * 64
+
+
+def test_a_key_that_came_second_takes_its_job_with_it(engine: Engine) -> None:
+    ledger, spec = Ledger(engine), grid(1)
+    with writing(engine) as session:
+        store.insert_job(session, spec, draw_candidates(spec))
+        store.remember(session, "once", "0" * 64, "first")
+    with pytest.raises(IntegrityError), writing(engine) as session:
+        store.insert_job(session, spec, draw_candidates(spec))
+        store.remember(session, "once", "0" * 64, "second")
+    ledger.audit()
+    with reading(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+
+
+def test_keys_are_forgotten_after_a_day(engine: Engine) -> None:
+    with writing(engine) as session:
+        for key in ("old", "new"):
+            store.remember(session, key, "0" * 64, "{}")
+        age = {"old": 24 * 3600 + 60, "new": 24 * 3600 - 60}
+        for key, seconds in age.items():
+            aged = update(IdempotencyKey).where(IdempotencyKey.key == key)
+            store.execute_change(session, aged.values(created_at=clock(-seconds)))
+    with writing(engine) as session:
+        store.forget_old_keys(session)
+    with reading(engine) as session:
+        assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]

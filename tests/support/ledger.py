@@ -1,0 +1,209 @@
+"""Jobs for the tests of the store, and the proof that a job's counters and states are what its rows say."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.orm import Session
+
+from app.tuning.database import clock, reading, writing
+from app.tuning.jobs import claims, deletions, store
+from app.tuning.jobs.claims import AttemptKey, Claim, Result
+from app.tuning.jobs.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial, Worker
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.spec import JobSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BROKEN = {"type": "ValueError", "message": "the loss is not a number", "traceback": None}
+GONE = {"type": "LostWorker", "message": "no sign of life", "traceback": None}
+
+
+def grid(trials: int = 2, **changes: Any) -> JobSpec:
+    """A grid of so many trials, of which the later ones are dearer."""
+    neurons = {"strategy": "grid", "param_grid": {"num_neurons": [8 * (n + 1) for n in range(trials)]}}
+    return spec(neurons, **changes)
+
+
+def spec(search: dict[str, Any], **changes: Any) -> JobSpec:
+    """A job on the small data set, as a client posts it."""
+    return JobSpec.model_validate_json(json.dumps({"dataset": {"name": "digits"}, "search": search, **changes}))
+
+
+def scored(accuracy: float, fit_seconds: float = 2.0) -> Result:
+    """What a fit finds."""
+    return Result(accuracy, 1 - accuracy, fit_seconds, 0.5, {"tunewell": "0", "found": str(accuracy)})
+
+
+class Ledger:
+    """Acts on a database, one transaction each, and audits the whole of it after every act."""
+
+    def __init__(self, engine: Engine, audits: bool = True) -> None:
+        self.engine = engine
+        self._audits = audits
+
+    def do(self, act: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Act in a transaction of its own."""
+        with writing(self.engine) as session:
+            done = act(session, *args, **kwargs)
+        if self._audits:
+            self.audit()
+        return done
+
+    def post(self, spec: JobSpec) -> UUID:
+        """Create the job as the API does."""
+        return self.do(store.insert_job, spec, draw_candidates(spec)).id
+
+    def claim(self, job_id: UUID, worker: str = "w1", message_id: str = "m1") -> Claim:
+        """Claim a fit that has to be there."""
+        claimed = self.do(claims.claim, job_id, worker, message_id)
+        assert claimed is not None
+        return claimed
+
+    def none_to_claim(self, job_id: UUID) -> bool:
+        return self.do(claims.claim, job_id, "w1", "m1") is None
+
+    def finish(self, hold: AttemptKey, accuracy: float = 0.5) -> bool:
+        return self.do(claims.finish, hold, scored(accuracy))
+
+    def fail(self, hold: AttemptKey, message: str = "the loss is not a number") -> bool:
+        return self.do(claims.fail, hold, BROKEN | {"message": message})
+
+    def lose(self, hold: AttemptKey, outcome: Outcome = Outcome.LOST) -> bool:
+        return self.do(claims.lose, hold, outcome, GONE)
+
+    def cancel(self, job_id: UUID) -> None:
+        def act(session: Session) -> None:
+            job = store.lock_job(session, job_id)
+            assert job is not None
+            store.cancel(session, job)
+
+        self.do(act)
+
+    def remove(self, job_id: UUID) -> None:
+        """Delete the job as the API does, and then the rest of its rows."""
+
+        def act(session: Session) -> None:
+            job = store.lock_job(session, job_id)
+            assert job is not None
+            deletions.begin_deletion(session, job)
+
+        self.do(act)
+        while self.do(deletions.delete_some_rows):
+            pass
+
+    def finish_search(self, job_id: UUID, score: Callable[[int, int], float | None]) -> None:
+        """Train every fold: `score` of trial and fold is the accuracy, or None for a failure."""
+        while (claim := self.do(claims.claim, job_id, "w1", "m1")) is not None and claim.fold is not None:
+            accuracy = score(claim.trial_number, claim.fold)
+            assert self.fail(claim) if accuracy is None else self.finish(claim, accuracy)
+        if claim:
+            assert self.do(claims.release, claim)
+
+    def expire(self, fit_id: int) -> None:
+        """Let the fit's lease have run out long ago."""
+        self.do(store.execute_change, update(Fit).where(Fit.id == fit_id).values(lease_until=clock(-86_400)))
+
+    def job(self, job_id: UUID) -> Job:
+        with reading(self.engine) as session:
+            return session.get_one(Job, job_id)
+
+    def trial(self, job_id: UUID, number: int) -> Trial:
+        with reading(self.engine) as session:
+            return session.get_one(Trial, (job_id, number))
+
+    def trials(self, job_id: UUID) -> list[Trial]:
+        with reading(self.engine) as session:
+            return list(session.scalars(select(Trial).where(Trial.job_id == job_id).order_by(Trial.number)))
+
+    def fit(self, fit_id: int) -> Fit:
+        with reading(self.engine) as session:
+            return session.get_one(Fit, fit_id)
+
+    def fits(self, job_id: UUID) -> list[Fit]:
+        with reading(self.engine) as session:
+            order = (Fit.fold.is_(None), Fit.trial_number, Fit.fold)
+            return list(session.scalars(select(Fit).where(Fit.job_id == job_id).order_by(*order)))
+
+    def attempts(self, fit_id: int) -> list[Attempt]:
+        with reading(self.engine) as session:
+            return list(session.scalars(select(Attempt).where(Attempt.fit_id == fit_id).order_by(Attempt.attempt)))
+
+    def empty(self) -> None:
+        """Take everything out again."""
+        with writing(self.engine) as session:
+            for table in (Fit, Trial, Job, IdempotencyKey, Worker):
+                session.execute(delete(table))
+
+    def audit(self) -> None:
+        """Hold every job to its rows."""
+        with reading(self.engine) as session:
+            for job in session.scalars(select(Job)):
+                trials = list(session.scalars(select(Trial).where(Trial.job_id == job.id)))
+                fits = list(session.scalars(select(Fit).where(Fit.job_id == job.id)))
+                tries = session.scalars(select(Attempt).join(Fit).where(Fit.job_id == job.id)).all()
+                _audit_counters(job, trials, fits)
+                _audit_states(job, trials, fits)
+                _audit_attempts(fits, list(tries))
+                _audit_best(job, trials)
+
+
+def _audit_counters(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
+    for what, states in (("trials", [trial.state for trial in trials]), ("fits", [fit.state for fit in fits])):
+        counted = Counter(states)
+        told = {state: getattr(job, f"{what}_{state}") for state in State}
+        assert told == {state: counted[state] for state in State}, what
+        assert getattr(job, f"{what}_total") == len(states)
+    assert job.cost_left >= 0
+
+
+def _audit_states(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
+    ended = job.state in ENDED_JOB
+    assert (job.ended_at is not None) == ended
+    assert (job.error is not None) == (job.state == JobState.FAILED)
+    if ended:
+        states = {trial.state for trial in trials} | {fit.state for fit in fits}
+        assert not states & {State.QUEUED, State.RUNNING}
+    elif job.state == JobState.CANCELLING:
+        assert job.fits_running and not job.fits_queued
+    else:
+        assert job.fits_running or any(f.state == State.QUEUED and f.position is not None for f in fits), "it is stuck"
+    if job.state == JobState.SUCCEEDED:
+        assert job.trials_succeeded and all(fit.state == State.SUCCEEDED for fit in fits if fit.fold is None)
+    for trial in trials:
+        folds = {fit.state for fit in fits if fit.trial_number == trial.number and fit.fold is not None}
+        if trial.state == State.SUCCEEDED:
+            assert folds == {State.SUCCEEDED}
+        elif trial.state == State.FAILED:
+            assert folds <= {State.SUCCEEDED, State.FAILED} and State.FAILED in folds and trial.error
+        elif trial.state == State.CANCELLED:
+            assert State.CANCELLED in folds
+        else:
+            assert folds & {State.QUEUED, State.RUNNING}
+        assert (trial.validation_accuracy is not None) == (trial.state == State.SUCCEEDED)
+
+
+def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
+    for fit in fits:
+        mine = sorted((one for one in tries if one.fit_id == fit.id), key=lambda one: one.attempt)
+        assert [one.attempt for one in mine] == list(range(1, fit.attempt + 1))
+        still_open = [one.attempt for one in mine if one.ended_at is None]
+        running = fit.state == State.RUNNING
+        assert still_open == ([fit.attempt] if running else [])
+        assert (fit.lease_until is not None) == running
+        assert [one.attempt for one in mine if one.outcome == Outcome.SUCCEEDED] == (
+            [fit.attempt] if fit.state == State.SUCCEEDED else []
+        ), "recorded once, by the last attempt"
+        assert (fit.accuracy is not None) == (fit.state == State.SUCCEEDED)
+        assert (fit.error is not None) == (fit.state == State.FAILED)
+        assert (fit.ended_at is not None) == (fit.state not in (State.QUEUED, State.RUNNING))
+
+
+def _audit_best(job: Job, trials: list[Trial]) -> None:
+    means = [(-t.validation_accuracy, t.number) for t in trials if t.validation_accuracy is not None]
+    best = min(means) if means else None
+    assert job.best_trial == (best[1] if best else None)
+    assert job.best_accuracy == (-best[0] if best else None)

@@ -1,0 +1,63 @@
+"""What every error of the API is held to, and valid jobs to spoil."""
+
+import json
+from typing import Any
+
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from tests.support.driving import ARTICLE, DRAWN
+
+JSON = {"Content-Type": "application/json"}
+VALID: list[dict[str, Any]] = [
+    ARTICLE,
+    {
+        "search": {"strategy": "random", "param_distributions": DRAWN, "n_iter": 3},
+        "evaluation": {"validation_split": 0.1},
+    },
+    {"search": {"strategy": "random", "param_distributions": [DRAWN, {"optimizer": ["adam", "sgd"]}]}},
+    {
+        "search": {"strategy": "grid", "param_grid": [{"epochs": [1, 2]}, {"l1": [0, 0.5]}]},
+        "dataset": {"name": "digits"},
+    },
+]
+
+
+def resolved(body: Any, pointer: str) -> Any:
+    """What a pointer leads to, by the rules of RFC 6901."""
+    for step in pointer.split("/")[1:]:
+        step = step.replace("~1", "/").replace("~0", "~")
+        body = body[int(step)] if isinstance(body, list) else body[step]
+    return body
+
+
+def problem(answer: Response, status: int) -> dict[str, Any]:
+    """A problem document, held to what all of them promise."""
+    assert answer.status_code == status, answer.text[:500]
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.content) <= 8192
+    document: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "detail"} <= set(document)
+    assert document["status"] == status
+    assert len(document.get("errors", [])) <= 10
+    for secret in ("Traceback", "sqlite", "postgresql", 'File "', "/app/", "site-packages"):
+        assert secret not in answer.text
+    return document
+
+
+def refused(client: TestClient, body: bytes) -> list[dict[str, str]]:
+    """The errors of a body that is refused with 422."""
+    document = problem(client.post("/v1/jobs", content=body, headers=JSON), 422)
+    errors: list[dict[str, str]] = document["errors"]
+    assert errors
+    assert all(set(error) == {"pointer", "message"} and error["message"] for error in errors)
+    return errors
+
+
+def pointed(client: TestClient, body: Any) -> dict[str, str]:
+    """The errors of a job that is refused, by their pointers, each of which leads somewhere."""
+    errors = refused(client, json.dumps(body).encode())
+    for error in errors:
+        path = error["pointer"]
+        resolved(body, path.rpartition("/")[0] if error["message"].startswith("Field required") else path)
+    return {error["pointer"]: error["message"] for error in errors}

@@ -1,0 +1,109 @@
+"""Training repeats itself to the bit, reports while it works and keeps no more than it needs."""
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, digits, train, training
+
+
+def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
+    changes: Hyperparameters = {"dropout_rate": 0.4, "optimizer": "nadam", "epochs": 2}
+    first = train(changes, seed=5)
+    train({**changes, "learning_rate": 0.1}, seed=6)
+    again = train(changes, seed=5)
+    training._programs.clear()
+    cold = train(changes, seed=5)
+    assert bits(first) == bits(again) == bits(cold)
+    assert bits(first) != bits(train(changes, seed=7))
+
+
+def bits(result: tuple[Any, list[Any]]) -> list[tuple[float, ...]]:
+    """A fit's numbers but for its durations."""
+    scores, epochs = result
+    return [scores[:2], *(epoch[:5] for epoch in epochs)]
+
+
+def test_a_report_that_raises_stops_the_fit_and_leaves_the_next_one_untouched() -> None:
+    class Cancelled(Exception):
+        pass
+
+    reports = itertools.count()
+
+    def report(within: float) -> None:
+        if next(reports) == 3:
+            raise Cancelled
+
+    expected = train({})
+    with pytest.raises(Cancelled):
+        training.train(DEFAULTS, SPLIT, 9, report, lambda epoch: None)
+    assert bits(train({})) == bits(expected)
+
+
+def test_how_the_epoch_is_cut_into_calls_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = train({"dropout_rate": 0.5})
+    monkeypatch.setattr(training, "_REPORT_SECONDS", 0.0)
+    assert bits(train({"dropout_rate": 0.5})) == bits(expected)
+
+
+def test_values_that_do_not_shape_the_graph_share_one() -> None:
+    training._programs.clear()
+    for changes in (
+        {"dropout_rate": 0.1},
+        {"dropout_rate": 0.2, "learning_rate": 0.01},
+        {"dropout_rate": 0.3, "batch_size": 50},
+    ):
+        train({**changes, "epochs": 1})
+    assert len(training._programs) == 1
+
+
+def test_only_the_last_used_architectures_are_kept() -> None:
+    for neurons in range(1, 4):
+        train({"num_neurons": neurons, "epochs": 1}, digits(train=16))
+    assert len(training._programs) <= training._PROGRAMS_KEPT
+    kept = list(training._programs)
+    assert [shape.num_neurons for shape in kept[-3:]] == [1, 2, 3]
+
+
+def test_every_call_is_announced_with_time_to_spare() -> None:
+    training._programs.clear()
+    windows: list[float] = []
+    training.train({**DEFAULTS, "epochs": 1}, SPLIT, 1, windows.append, lambda epoch: None)
+    assert windows[:2] == [60.0, 60.0]
+    assert min(windows) >= 15.0
+
+
+def test_the_scored_rows_are_touched_once_unless_every_epoch_is_scored() -> None:
+    scores, epochs = train({}, digits(every_epoch=False))
+    assert [(epoch.val_loss, epoch.val_accuracy) for epoch in epochs] == [(None, None)] * 4
+    assert bits((scores, []))[0] == bits(train({}))[0]
+
+
+def test_a_loss_that_is_not_finite_is_reported_and_not_an_error() -> None:
+    scores, epochs = train({"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 1.0, "epochs": 2})
+    assert np.isnan([scores.loss, epochs[-1].loss, epochs[-1].val_loss]).all()
+    of_class_0 = (SPLIT.labels[SPLIT.rows] == 0).mean(), (SPLIT.score_labels[SPLIT.score_rows] == 0).mean()
+    assert (epochs[-1].accuracy, scores.accuracy) == pytest.approx(of_class_0), (
+        "no number counts as class 0, as in Keras"
+    )
+
+
+def test_an_image_too_small_for_its_convolutions_is_refused() -> None:
+    with pytest.raises(ValueError, match="conv block 2"):
+        train({"conv_blocks": 2, "kernel_size": 5})
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("TUNEWELL_DATA_DIR", ""), "mnist.npz").is_file(),
+    reason="TUNEWELL_DATA_DIR has no mnist.npz",
+)
+def test_mnist_is_learnt_in_one_epoch() -> None:
+    with np.load(Path(os.environ["TUNEWELL_DATA_DIR"], "mnist.npz")) as data:
+        images, labels = data["x_train"], data["y_train"]
+    rows = np.arange(4000, dtype=np.int32)
+    split = training.Split(images, labels, rows[:3000], images, labels, rows[3000:], 255.0, 10, True)
+    assert train({"filters": 32, "num_neurons": 128, "epochs": 1}, split)[0].accuracy > 0.88

@@ -1,0 +1,1 @@
+"""The convolutional network: its architecture, its compiled steps and its training."""

@@ -1,0 +1,236 @@
+"""Fits: a network trained from a seed on some rows of a data set and scored on others, with signs of life."""
+
+import gc
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from platform import python_version
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from worker.cnn import program
+from worker.cnn.architecture import Architecture
+
+_PROGRAMS_KEPT = 8
+_CALL_BYTES = 2**24
+_REPORT_SECONDS = 0.6
+
+
+class Split(NamedTuple):
+    """What one fit trains on and is scored on; images are bytes and stay bytes until a batch needs them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    score_images: np.ndarray
+    score_labels: np.ndarray
+    score_rows: np.ndarray
+    scale: float
+    classes: int
+    score_every_epoch: bool
+
+
+class Epoch(NamedTuple):
+    """One pass over the training rows: Keras's running means while training, then the scores if they were asked for."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+
+class Scores(NamedTuple):
+    """What a fit ends with; the loss has the penalties in it, as `keras.Model.evaluate` has."""
+
+    accuracy: float
+    loss: float
+    fit_seconds: float
+    score_seconds: float
+
+
+Report = Callable[[float], None]
+OnEpoch = Callable[[Epoch], None]
+TrainNetwork = Callable[[Mapping[str, int | float | str], Split, int, Report, OnEpoch], Scores]
+_Call = Callable[[Any, Any, program.Totals], program.Totals]
+
+
+class _Means(NamedTuple):
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+class _Pace:
+    """How many images a call may take so that a report is due about every `_REPORT_SECONDS`."""
+
+    def __init__(self, multiply_adds: int, image_bytes: int) -> None:
+        self.most = _CALL_BYTES // image_bytes
+        # Until a call was timed: a billion multiply-adds a second, which every machine beats.
+        self.seconds = multiply_adds * 1e-9
+        self.traced = False
+
+    def images(self, batch: int) -> int:
+        """Whole batches, at least one, and only one in the call that compiles."""
+        return batch * max(1, int(min(_REPORT_SECONDS / self.seconds, self.most) / batch)) if self.traced else batch
+
+    def window(self, images: int) -> float:
+        """Seconds within which a call surely ends."""
+        return max(15.0, 5 * self.seconds * images) if self.traced else max(60.0, self.seconds * images)
+
+    def learn(self, images: int, seconds: float) -> None:
+        """Take the time of a call in, but for the first one's, most of which was compilation."""
+        if self.traced:
+            self.seconds = (self.seconds + seconds / images) / 2 if self.timed else seconds / images
+            self.timed = True
+        self.traced = True
+
+    timed = False
+
+
+class _Warm:
+    """A program kept for the next fit of its architecture, and what is known of its speed."""
+
+    def __init__(self, shape: Architecture) -> None:
+        self.program = program.Program(shape)
+        self.train_pace = _Pace(3 * shape.work(), self.program.windows.size)
+        self.score_pace = _Pace(shape.work(), self.program.windows.size)
+
+
+_programs: OrderedDict[Architecture, _Warm] = OrderedDict()
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of what trains here."""
+    packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
+    return {"python": python_version(), "tensorflow": program.TENSORFLOW_VERSION, **packages}
+
+
+def train_network(
+    hyperparameters: Mapping[str, int | float | str], split: Split, seed: int, report: Report, on_epoch: OnEpoch
+) -> Scores:
+    """Train one network as `keras.Model.fit` would and score it; equal arguments give equal bits in every process.
+
+    Raises ValueError if the image is too small for the convolutions, and whatever `report` or `on_epoch` raise.
+    """
+    shape = _shape(hyperparameters, split)
+    report(15.0 if shape in _programs else 60.0)
+    warm = _warm(shape)
+    warm.program.reset(seed)
+    fit = _Fit(warm, split, hyperparameters, seed, report)
+    fit_seconds = score_seconds = 0.0
+    epochs = int(hyperparameters["epochs"])
+    for epoch in range(1, epochs + 1):
+        means = fit.train_epoch()
+        scored = fit.score() if split.score_every_epoch or epoch == epochs else None
+        fit_seconds += means.seconds
+        score_seconds += scored.seconds if scored else 0.0
+        told = scored if split.score_every_epoch else None
+        on_epoch(
+            Epoch(
+                epoch,
+                means.loss,
+                means.accuracy,
+                told.loss if told else None,
+                told.accuracy if told else None,
+                means.seconds + (told.seconds if told else 0.0),
+            )
+        )
+    assert scored is not None
+    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds)
+
+
+class _Fit:
+    """A program at work on one split."""
+
+    def __init__(
+        self, warm: _Warm, split: Split, hyperparameters: Mapping[str, int | float | str], seed: int, report: Report
+    ) -> None:
+        self.warm, self.split, self.report = warm, split, report
+        self.batch = int(hyperparameters["batch_size"])
+        self.rates = _rates(hyperparameters, split.scale)
+        self.orders = draw_orders(split.rows, seed)
+        self.dropout_key = program.to_tensor(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64), "uint64")
+
+    def train_epoch(self) -> _Means:
+        """One pass over the training rows in a fresh order."""
+        batch = program.to_tensor(self.batch, "int32")
+
+        def call(images: Any, labels: Any, totals: program.Totals) -> program.Totals:
+            return self.warm.program.train(images, labels, batch, self.rates, totals, self.dropout_key)
+
+        split = self.split
+        return self._run(call, split.images, split.labels, next(self.orders), self.batch, self.warm.train_pace)
+
+    def score(self) -> _Means:
+        """One pass over the scored rows, without dropout."""
+        size = self.warm.program.shape.score_batch()
+        batch = program.to_tensor(size, "int32")
+
+        def call(images: Any, labels: Any, totals: program.Totals) -> program.Totals:
+            return self.warm.program.score(images, labels, batch, self.rates, totals)
+
+        split = self.split
+        return self._run(call, split.score_images, split.score_labels, split.score_rows, size, self.warm.score_pace)
+
+    def _run(
+        self, call: _Call, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int, pace: _Pace
+    ) -> _Means:
+        began = mark = time.perf_counter()
+        done, totals = 0, program.Totals.zero()
+        windows = self.warm.program.windows
+        while done < len(rows):
+            chunk = rows[done : done + pace.images(batch)]
+            self.report(pace.window(len(chunk)))
+            seen = np.take(images[chunk].reshape(len(chunk), -1), windows, axis=1)
+            totals = call(program.to_tensor(seen, "uint8"), program.to_tensor(labels[chunk], "uint8"), totals)
+            loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
+            mark, before = time.perf_counter(), mark
+            pace.learn(len(chunk), mark - before)
+        return _Means(loss / done, int(totals.correct) / done, mark - began)
+
+
+def draw_orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """The rows in a fresh order for each epoch."""
+    random = np.random.Generator(np.random.SFC64([seed, 1]))
+    while True:
+        yield random.permutation(rows)
+
+
+def _warm(shape: Architecture) -> _Warm:
+    if shape not in _programs:
+        while len(_programs) >= _PROGRAMS_KEPT:
+            _programs.popitem(last=False)
+            gc.collect()  # Graphs are full of cycles, and Python does not see how large what they hold is.
+        _programs[shape] = _Warm(shape)
+    _programs.move_to_end(shape)
+    return _programs[shape]
+
+
+def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Architecture:
+    h = hyperparameters
+    whole = {name: int(h[name]) for name in ("conv_blocks", "filters", "kernel_size", "num_neurons")}
+    return Architecture(
+        height=split.images.shape[1],
+        width=split.images.shape[2],
+        classes=split.classes,
+        **whole,
+        activation=str(h["activation"]),
+        optimizer=str(h["optimizer"]),
+        momentum=float(h["momentum"]) > 0,
+        weight_decay=float(h["weight_decay"]) > 0,
+        penalty=float(h["l1"]) > 0 or float(h["l2"]) > 0,
+        dropout=float(h["dropout_rate"]) > 0,
+    )
+
+
+def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> program.Rates:
+    made = {"scale": scale, "dropout_scale": 1.0 / (1.0 - float(hyperparameters["dropout_rate"]))}
+    values = ({**hyperparameters, **made}[name] for name in program.Rates._fields)
+    return program.Rates(*(program.to_tensor(value, "float32") for value in values))
+
+
+program.configure_tensorflow()

@@ -1,0 +1,97 @@
+"""Trains a claimed fit: its fold of the training set, or all of it and the test set for the refit."""
+
+import warnings
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from app.tuning import __version__
+from app.tuning.jobs.claims import Claim, Result
+from app.tuning.search.datasets import DATASETS
+from app.tuning.search.spec import CrossValidation, JobSpec
+from worker.cnn import trainer
+from worker.datasets import Arrays, load_dataset
+from worker.faults import preparing
+from worker.runner import LeaseHeartbeat, finite_or_none
+
+Rows = NDArray[np.int32]
+
+
+def train_fit(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    """Train the fit and score it: on its fold, or, for the refit, once on the test set."""
+    with preparing():
+        arrays = load_dataset(claim.spec.dataset.name, keeper.report)
+        split = _make_split(claim, arrays)
+        train_network = TRAINERS[claim.spec.model]
+    scores = train_network(
+        claim.hyperparameters,
+        split,
+        derive_seed(claim.spec, claim.fold),
+        keeper.report,
+        lambda epoch: keeper.epoch(epoch._asdict()),
+    )
+    return Result(
+        accuracy=scores.accuracy,
+        loss=finite_or_none(scores.loss),
+        fit_seconds=scores.fit_seconds,
+        score_seconds=scores.score_seconds,
+        environment={"tunewell": __version__, **trainer.describe_environment(), "dataset_sha256": arrays.sha256},
+    )
+
+
+# Name of each model to what trains it.
+TRAINERS: dict[str, trainer.TrainNetwork] = {"cnn": trainer.train_network}
+
+
+def derive_seed(spec: JobSpec, fold: int | None) -> int:
+    """A fit's seed, from the job's `random_state` and the fold alone: the same on every attempt and worker."""
+    stream = np.random.SeedSequence([spec.random_state, 0 if fold is None else fold + 1])
+    return int(stream.generate_state(1)[0] >> 1)
+
+
+def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
+    spec, dataset = claim.spec, DATASETS[claim.spec.dataset.name]
+    samples = spec.train_samples
+    if claim.fold is None:
+        rows = np.arange(samples, dtype=np.int32)
+        judged = np.arange(spec.test_samples, dtype=np.int32)
+        scored = arrays.x_test, arrays.y_test, judged
+    else:
+        rows, held_out = split_rows(spec, claim.fold, arrays)
+        scored = arrays.x_train, arrays.y_train, held_out
+    return trainer.Split(
+        arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None
+    )
+
+
+def split_rows(spec: JobSpec, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
+    """The rows that a fold trains on, and those that it is scored on."""
+    samples = spec.train_samples
+    if isinstance(spec.evaluation, CrossValidation):
+        return _folds(arrays.sha256, samples, spec.evaluation.cv, _Labels(arrays))[fold]
+    first = int(np.floor(samples * (1 - spec.evaluation.validation_split)))  # as Keras cuts it
+    return np.arange(first, dtype=np.int32), np.arange(first, samples, dtype=np.int32)
+
+
+class _Labels:
+    """Labels that a cache passes over: the data set's hash names them."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.values = arrays.y_train
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Labels)
+
+
+@lru_cache(maxsize=4)
+def _folds(_: str, samples: int, folds: int, labels: _Labels) -> list[tuple[Rows, Rows]]:
+    with warnings.catch_warnings():
+        # A class with fewer members than folds: scikit-learn warns and goes on, and so do we.
+        warnings.simplefilter("ignore", UserWarning)
+        pairs = list(StratifiedKFold(folds).split(np.zeros(samples), labels.values[:samples]))
+    return [(train.astype(np.int32), test.astype(np.int32)) for train, test in pairs]
