@@ -23,7 +23,7 @@ from app.local.supervisor import Part, Supervisor
 from app.tuning import urls
 from app.tuning.settings import UNUSABLE, Settings, settings
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 WORKER_GRACE_SECONDS = 20.0  # seconds; a worker gives its fit back within ten
 EXPLAIN_AFTER_SECONDS = 10.0  # seconds before it is said what the start waits for
 
