@@ -11,8 +11,8 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
 from app.api import catalogue, health, jobs, memory, openapi, problems, results, threads
-from app.api.head_requests import Heads
-from app.api.hosts import OwnHosts
+from app.api.head_requests import HeadRequests
+from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
 from app.tuning import __version__, logs
 from app.tuning.database import connect
@@ -49,7 +49,7 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for middleware in (BodyLimit, OwnHosts, Heads):  # the last one is asked first
+    for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one is asked first
         app.add_middleware(middleware)
     for router in (jobs.router, results.router, catalogue.router, health.router):
         app.include_router(router)

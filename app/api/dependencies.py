@@ -30,7 +30,7 @@ Database = Annotated[Engine, Depends(get_engine)]
 Housekeeping = Annotated[Housekeeper, Depends(get_housekeeper)]
 
 
-def find_job(session: Session, job_id: UUID) -> Job:
+def get_job_or_404(session: Session, job_id: UUID) -> Job:
     """The job that a path names.
 
     Raises:

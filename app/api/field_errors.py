@@ -37,7 +37,7 @@ def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
     if where != "body":
         unknown = "There is no such parameter; GET /openapi.json lists those there are."
         return path, unknown if kind == "extra_forbidden" else message
-    real = _real(path, body, kind == "missing")
+    real = _path_in_body(path, body, kind == "missing")
     if not path and not isinstance(body, dict):
         return (), "A JSON object is needed here."
     if kind == "extra_forbidden":
@@ -54,12 +54,12 @@ def truncate(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _real(path: Path, body: Any, missing: bool) -> list[str | int]:
+def _path_in_body(path: Path, body: Any, missing: bool) -> list[str | int]:
     """The steps that lead through the body: pydantic's has the names of its unions' members in between."""
     steps: list[str | int] = []
     named = False
     for index, step in enumerate(path):
-        if not named and _is_union(steps):
+        if not named and _leads_to_union(steps):
             named = True
             continue
         if _has_step(body, step):
@@ -71,7 +71,7 @@ def _real(path: Path, body: Any, missing: bool) -> list[str | int]:
     return steps
 
 
-def _is_union(steps: Path) -> bool:
+def _leads_to_union(steps: Path) -> bool:
     match steps:
         case ["search" | "evaluation"] | ["search", "param_grid" | "param_distributions"]:
             return True

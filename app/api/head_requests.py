@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Heads:
+class HeadRequests:
     """Answers a HEAD as the GET, and keeps the body back."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -24,8 +24,8 @@ def readyz(request: Request) -> Health:
     """The database can be written; without broker or house-keeping the service is degraded: jobs wait."""
     house = request.app.state.housekeeper
     well = {
-        "database": house.prepared and _database(request.app.state.engine),
-        "broker": _broker(),
+        "database": house.prepared and _is_database_writable(request.app.state.engine),
+        "broker": _is_broker_reachable(),
         "house_keeping": house.well(),
     }
     checks = {name: "ok" if one else "unavailable" for name, one in well.items()}
@@ -36,7 +36,7 @@ def readyz(request: Request) -> Health:
     return Health.model_validate({"status": "ok" if all(well.values()) else "degraded", "checks": checks})
 
 
-def _database(engine: Engine) -> bool:
+def _is_database_writable(engine: Engine) -> bool:
     try:
         try_writing(engine)
     except Exception as error:  # whatever it is, it is no reason to be without an answer
@@ -45,7 +45,7 @@ def _database(engine: Engine) -> bool:
     return True
 
 
-def _broker() -> bool:
+def _is_broker_reachable() -> bool:
     try:
         broker.count_waiting_wakes()
     except Exception:

@@ -24,7 +24,7 @@ MISDIRECTED = Problem(
 CROSS_SITE = Problem(403, "A page of another site asks for a change: only the service's own pages and programs may.")
 
 
-class OwnHosts:
+class HostGuard:
     """Rejects requests for foreign hosts with 421, and changes that a foreign page asks for with 403."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -12,7 +12,7 @@ from app.tuning.database import reading
 from app.tuning.jobs import store
 from app.tuning.search.spec import JobSpec
 
-IdempotencyKey = Annotated[
+KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",

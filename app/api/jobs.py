@@ -10,14 +10,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.api import memory
-from app.api.dependencies import POLL_SECONDS, Database, Housekeeping, find_job, polling_headers
-from app.api.idempotency import IdempotencyKey, digest_spec, find_first_response
+from app.api.dependencies import POLL_SECONDS, Database, Housekeeping, get_job_or_404, polling_headers
+from app.api.idempotency import KeyHeader, digest_spec, find_first_response
 from app.api.openapi import describe_problems, describe_response
 from app.api.pagination import JobsQuery, encode_page_token
 from app.api.problems import Conflict, NotFound
 from app.api.schemas import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
-from app.api.threads import writes
+from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
 from app.tuning.jobs import deletions, queries, store
 from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
@@ -49,13 +49,13 @@ router = APIRouter(
         **describe_problems(403, 415),
     },
 )
-@writes
+@in_writer_thread
 def create_job(
     request: Request,
     spec: JobSpec,
     database: Database,
     housekeeper: Housekeeping,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: KeyHeader = None,
 ) -> Response:
     """Post a search; poll the job at the `Location` that is answered."""
     try:
@@ -105,7 +105,7 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPa
 def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
     """The job: its state, its counts and the best so far."""
     with reading(database) as session:
-        job = find_job(session, job_id)
+        job = get_job_or_404(session, job_id)
         tag = job_etag(job)
         headers = {"ETag": tag, **polling_headers(job)}
         if tag in known or "*" in known:
@@ -119,7 +119,7 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
     status_code=204,
     responses={**describe_response(204, "The job is gone."), **describe_problems(403, 404, 409)},
 )
-@writes
+@in_writer_thread
 def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> None:
     """Delete a job that has ended, with its trials."""
     with writing(database) as session:
@@ -141,7 +141,7 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
         **describe_problems(403, 404, 409),
     },
 )
-@writes
+@in_writer_thread
 def cancel_job(job_id: UUID, database: Database) -> Response:
     """Cancel a job: what is queued at once, what is running within two seconds."""
     with writing(database) as session:

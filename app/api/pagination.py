@@ -20,7 +20,7 @@ from app.api.problems import Problem, reject_request
 from app.tuning.jobs.queries import JobPlace, TrialPlace, TrialSort
 from app.tuning.jobs.tables import JobState, State
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 MAX_PAGE_SIZE = 100
 MAX_TRIAL_NUMBER = 2**31 - 1
 MAX_QUERY_DIGITS = 20  # of a number in an address; those after them are not looked at
@@ -101,7 +101,7 @@ def encode_page_token(pages: str, place: JobPlace | TrialPlace) -> str:
     return base64.urlsafe_b64encode(_TOKEN.dump_json((pages, place))).decode().rstrip("=")
 
 
-def _decode_page_token(text: str, pages: str, kind: TypeAdapter[tuple[str, T]]) -> T:
+def _decode_page_token(text: str, pages: str, kind: TypeAdapter[tuple[str, _T]]) -> _T:
     try:
         content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         named, place = kind.validate_json(content, strict=True)

@@ -110,14 +110,14 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 def install_handlers(app: FastAPI) -> None:
     """Answer every error of this app with a problem document."""
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(SpecRejected, _on_refused)
-    app.add_exception_handler(SQLAlchemyError, _on_database)
-    app.add_exception_handler(Exception, _on_crash)
+    app.add_exception_handler(HTTPException, _handle_http)
+    app.add_exception_handler(RequestValidationError, _handle_invalid)
+    app.add_exception_handler(SpecRejected, _handle_rejected)
+    app.add_exception_handler(SQLAlchemyError, _handle_database)
+    app.add_exception_handler(Exception, _handle_crash)
 
 
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
+async def _handle_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return problem_response(error)
@@ -131,25 +131,25 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     return problem_response(Problem(405, f"This address is for {allowed}.", {"Allow": allowed}))
 
 
-async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return problem_response(
         reject_request([describe_error(one, error.body) for one in error.errors()[:MAX_REJECTIONS]])
     )
 
 
-async def _on_refused(_: Request, error: Exception) -> JSONResponse:
+async def _handle_rejected(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SpecRejected)
     return problem_response(reject_request(error.refusals))
 
 
-async def _on_database(_: Request, error: Exception) -> JSONResponse:
+async def _handle_database(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, AWAY):
         full = isinstance(getattr(error, "orig", None), sqlite3.OperationalError) and "full" in str(error)
         return problem_response(ServiceUnavailable("The database has no space left.") if full else ServiceUnavailable())
-    return await _on_crash(_, error)
+    return await _handle_crash(_, error)
 
 
-async def _on_crash(_: Request, error: Exception) -> JSONResponse:
+async def _handle_crash(_: Request, error: Exception) -> JSONResponse:
     log.error("request failed", exc_info=error)
     return problem_response(Problem(500, "Something went wrong here; the service's log tells what."))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from app.api.dependencies import Database, find_job, polling_headers
+from app.api.dependencies import Database, get_job_or_404, polling_headers
 from app.api.openapi import describe_problems, describe_response
 from app.api.pagination import Digits, Number, TrialsQuery, encode_page_token
 from app.api.problems import Conflict, NotFound
@@ -52,7 +52,7 @@ class ResultsQuery(BaseModel):
 def show_best(job_id: UUID, database: Database, response: Response) -> Best:
     """The best hyperparameters, so far or for good."""
     with reading(database) as session:
-        job = find_job(session, job_id)
+        job = get_job_or_404(session, job_id)
         if job.best_trial is None:
             raise Conflict(f"No trial has succeeded; the job is {job.state}.", polling_headers(job))
         trial = queries.find_trial(session, job_id, job.best_trial)
@@ -70,7 +70,7 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
             std_accuracy=trial.validation_accuracy_std or 0.0,
             fold_accuracies=[fit.accuracy for fit in fits if fit.fold is not None and fit.accuracy is not None],
         ),
-        test=_judge_refit(job, refit) if refit else None,
+        test=_describe_test(job, refit) if refit else None,
         refit_seconds=refit.fit_seconds if refit else None,
         environment=job.environment,
     )
@@ -86,7 +86,7 @@ def list_trials(
     """A page of the job's trials, without their fits."""
     place = query.place(job_id)
     with reading(database) as session:
-        job = find_job(session, job_id)
+        job = get_job_or_404(session, job_id)
         found = queries.list_page_of_trials(session, job_id, query.state, query.sort, place, query.page_size + 1)
         page = found[: query.page_size]
         ranks = queries.rank_accuracies(session, job_id, page)
@@ -107,7 +107,7 @@ def list_trials(
 def show_trial(job_id: UUID, number: TrialNumber, database: Database, response: Response) -> TrialWithFits:
     """A trial with its fits and their histories."""
     with reading(database) as session:
-        job = find_job(session, job_id)
+        job = get_job_or_404(session, job_id)
         trial = queries.find_trial(session, job_id, number)
         if trial is None:
             raise NotFound("trial")
@@ -130,7 +130,7 @@ def show_trial(job_id: UUID, number: TrialNumber, database: Database, response: 
 def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database: Database) -> Response:
     """All finished trials as scikit-learn's `cv_results_`, key for key; `format=csv` gives a line a trial."""
     with reading(database) as session:
-        job = find_job(session, job_id)
+        job = get_job_or_404(session, job_id)
         results = queries.build_cv_results(session, job_id)
     if query.format == "json":
         return JSONResponse(results, headers=polling_headers(job))
@@ -140,7 +140,7 @@ def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database
     )
 
 
-def _judge_refit(job: Job, refit: Fit) -> Test | None:
+def _describe_test(job: Job, refit: Fit) -> Test | None:
     spec = read_spec_or_none(job.spec)
     if refit.accuracy is None or spec is None:
         return None

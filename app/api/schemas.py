@@ -21,7 +21,7 @@ from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import UnreadableSpec, read_spec
 
 Accuracy = float
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
@@ -32,7 +32,7 @@ def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
 
 
 # What comes from a row: where another version has written something else, that is shown as it is.
-Stored = Annotated[T, WrapValidator(_as_stored), SerializeAsAny()]
+Stored = Annotated[_T, WrapValidator(_as_stored), SerializeAsAny()]
 Params = Stored[dict[str, Value]]
 
 

@@ -8,8 +8,8 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 # Each thread has a stack and a share of the heap, and both together and house-keeping no more than SQLite's pool has
 # connections.
 MAX_READERS = 10
@@ -22,13 +22,13 @@ def limit_readers() -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = MAX_READERS
 
 
-def writes(endpoint: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+def in_writer_thread(endpoint: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
     """Run an endpoint in one of the writers' threads, once there is one free."""
 
     @wraps(endpoint)
-    async def in_thread(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         limiter = _writers.get(None) or CapacityLimiter(MAX_WRITERS)
         _writers.set(limiter)
         return await anyio.to_thread.run_sync(partial(endpoint, *args, **kwargs), limiter=limiter)
 
-    return in_thread
+    return call
