@@ -1,4 +1,4 @@
-"""What the documentation's pages promise of each other and of the files that they cite."""
+"""The documentation: links, cited files and names, jobs that it shows, decision notes, benchmark records."""
 
 import json
 import re
@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 NOTES = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CITED = re.compile(r"`((?:\.ci|app|benchmarks|docs|examples|requirements|tests|worker)/[\w./-]*?)(?::(\w+))?`")
 JOB = re.compile(r"""^(?:```json\n|.*-d ')(\{.*?"search".*?\})(?:'|\n```)$""", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -24,7 +25,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+def test_links_within_the_repository_have_a_target(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         path, _, fragment = link.partition("#")
         if path.startswith(("http://", "https://", "mailto:")):
@@ -32,6 +33,14 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not fragment or fragment in anchors(target), link
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {*NOTES}), ids=lambda page: str(page.relative_to(ROOT)))
+def test_cited_files_and_names_exist(page: Path) -> None:
+    for path, name in CITED.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+        defined = rf"^\s*(?:def|async def|class) {name}\b|^{name}\b.* = "
+        assert not name or re.search(defined, (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), f"{path}:{name}"
 
 
 def test_every_job_that_the_pages_show_is_accepted() -> None:
@@ -42,7 +51,7 @@ def test_every_job_that_the_pages_show_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("note", NOTES, ids=lambda note: note.stem)
-def test_a_decision_note_has_its_five_headings_and_stands_in_the_list(note: Path) -> None:
+def test_a_decision_note_has_five_headings_and_is_listed(note: Path) -> None:
     text = note.read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
         "Context",
