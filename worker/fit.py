@@ -1,5 +1,6 @@
 """Trains a claimed fit: its fold of the training set, or all of it and the test set for the refit."""
 
+import traceback
 import warnings
 from functools import lru_cache
 
@@ -9,10 +10,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from app.tuning import __version__
 from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.spec import CrossValidation, JobSpec
+from worker import faults
 from worker.cnn import trainer
-from worker.datasets import Arrays, load_dataset
+from worker.datasets import Arrays, forget_dataset, load_dataset
 from worker.faults import preparing
 from worker.runner import LeaseHeartbeat, finite_or_none
 
@@ -21,6 +24,24 @@ Rows = NDArray[np.int32]
 
 def train_fit(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     """Train the fit and score it: on its fold, or, for the refit, once on the test set."""
+    try:
+        return _train(claim, keeper)
+    except Exception as error:
+        if faults.outcome(error) == Outcome.OUT_OF_MEMORY:
+            # The next attempt, of this fit or of another, begins with as much memory as there is.
+            traceback.clear_frames(error.__traceback__)
+            forget()
+        raise
+
+
+def forget() -> None:
+    """Let go of all that is kept for the next fit."""
+    forget_dataset()
+    _folds.cache_clear()
+    trainer.forget()
+
+
+def _train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     with preparing():
         arrays = load_dataset(claim.spec.dataset.name, keeper.report)
         split = _make_split(claim, arrays)

@@ -55,7 +55,7 @@ SPLIT = digits()
 def train(changes: Mapping[str, int | float | str], split: Any = SPLIT, seed: int = 1) -> tuple[Any, list[Any]]:
     """Scores and epochs of one fit."""
     epochs: list[Any] = []
-    scores = training.train({**DEFAULTS, **changes}, split, seed, lambda within: None, epochs.append)
+    scores = training.train_network({**DEFAULTS, **changes}, split, seed, lambda within: None, epochs.append)
     return scores, epochs
 
 
@@ -66,7 +66,10 @@ def graph(changes: Mapping[str, int | float | str], split: Any = SPLIT) -> Any:
 
 def first_weights(changes: Hyperparameters, seed: int = 1) -> Weights:
     """What a fit of this seed starts from."""
-    return list(architecture.initial_weights(training._shape({**DEFAULTS, **changes}, SPLIT), seed))
+    shape = training._shape({**DEFAULTS, **changes}, SPLIT)
+    laid_out, convolutions = list(architecture.initial_weights(shape, seed)), 2 * shape.conv_blocks
+    dense = np.concatenate(laid_out[convolutions:-3]).T
+    return [*laid_out[:convolutions], dense, *laid_out[-3:]]
 
 
 def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights:
@@ -74,7 +77,7 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
     h: Hyperparameters = {**DEFAULTS, **changes, "optimizer": "sgd", "learning_rate": 1.0}
     ours, seen = graph(h), SPLIT.images[:count].reshape(count, -1)
     ours.reset(0)
-    for variable, value in zip(_variables(ours), _laid_out(ours.shape, weights), strict=True):
+    for variable, value in zip(ours._all(), _laid_out(ours.shape, weights), strict=True):
         variable.value.assign(value)
     images = program.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
     batch, key = program.to_tensor(count, "int32"), program.to_tensor([1], "uint64")
@@ -100,10 +103,6 @@ def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray)
 def classified_rightly(logits: np.ndarray, labels: np.ndarray) -> int:
     """How many rows our graph counts as right."""
     return int(program._correct(tf.constant(logits), tf.constant(labels)))
-
-
-def _variables(ours: Any) -> list[Any]:
-    return [*ours.convolutions, *ours.dense, *ours.head]
 
 
 def _laid_out(shape: Any, weights: Weights) -> Weights:
@@ -173,7 +172,7 @@ def fit_with_keras(changes: Hyperparameters, seed: int = 1) -> tuple[Any, list[t
     h = {**DEFAULTS, **changes}
     model, history = keras_model(h, first_weights(h, seed), seed), []
     images, size = SPLIT.images[..., None].astype(np.float32), int(h["batch_size"])
-    for order in itertools.islice(training.orders(SPLIT.rows, seed), int(h["epochs"])):
+    for order in itertools.islice(training.draw_orders(SPLIT.rows, seed), int(h["epochs"])):
         fit = model.fit(images[order], SPLIT.labels[order], batch_size=size, shuffle=False, verbose=0)
         history.append((fit.history["loss"][0], fit.history["accuracy"][0]))
     return model, history

@@ -1,14 +1,23 @@
 """Training repeats itself to the bit, reports while it works and keeps no more than it needs."""
 
+import gc
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
+from app.tuning.jobs.claims import Claim
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, digits, train, training
+from tests.support.ledger import grid
+from worker import datasets, fit
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
@@ -40,7 +49,7 @@ def test_a_report_that_raises_stops_the_fit_and_leaves_the_next_one_untouched() 
 
     expected = train({})
     with pytest.raises(Cancelled):
-        training.train(DEFAULTS, SPLIT, 9, report, lambda epoch: None)
+        training.train_network(DEFAULTS, SPLIT, 9, report, lambda epoch: None)
     assert bits(train({})) == bits(expected)
 
 
@@ -62,17 +71,67 @@ def test_values_that_do_not_shape_the_graph_share_one() -> None:
 
 
 def test_only_the_last_used_architectures_are_kept() -> None:
-    for neurons in range(1, 4):
-        train({"num_neurons": neurons, "epochs": 1}, digits(train=16))
-    assert len(training._programs) <= training._PROGRAMS_KEPT
-    kept = list(training._programs)
-    assert [shape.num_neurons for shape in kept[-3:]] == [1, 2, 3]
+    few = digits(train=16)
+    for neurons in (*range(1, 9), 1, 9, 10):
+        train({"num_neurons": neurons, "epochs": 1}, few)
+    assert [shape.num_neurons for shape in training._programs] == [4, 5, 6, 7, 8, 1, 9, 10]
+
+
+def test_architectures_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = digits(train=16)
+    large, other = ({"num_neurons": neurons, "filters": 128, "epochs": 1} for neurons in (1000, 1001))
+    train(large, few)
+    train({"epochs": 1}, few)
+    monkeypatch.setattr(training, "_BYTES_KEPT", 60_000_000)  # a large one takes 14 million, and its scoring 40
+    train(other, few)
+    assert [shape.num_neurons for shape in training._programs] == [16, 1001]
+
+
+def test_what_is_no_longer_kept_leaves_no_graph_behind() -> None:
+    for activation in ("relu", "gelu"):  # each has a way of its own through the first convolution
+        train({"activation": activation, "conv_blocks": 2, "kernel_size": 2, "dropout_rate": 0.1, "l1": 0.1})
+    training.forget()
+    graphs = [one for one in gc.get_objects() if type(one).__name__.endswith("FuncGraph")]
+    assert not [graph.name for graph in graphs if "_train" in graph.name or "while_body" in graph.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
+@pytest.mark.timeout(600)
+def test_a_grid_that_does_not_fit_into_memory_at_once_is_trained_one_after_the_other() -> None:
+    """Each network takes 150 to 220 MB; the process may take 1.25 GiB, of which 0.4 are spent once it has started."""
+    command = [sys.executable, "-m", "tests.support.hungry", *map(str, range(256, 369, 16))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+class Short:
+    """A keeper under which memory runs out in the middle of a fit."""
+
+    reports = 0
+
+    def report(self, within: float = 0.0) -> None:
+        self.reports += 1
+        if self.reports == 5:
+            raise MemoryError
+
+    def epoch(self, epoch: object) -> None:
+        pass
+
+
+def test_when_memory_is_lacking_everything_is_let_go_before_the_next_attempt() -> None:
+    train({"epochs": 1}, digits(train=16))
+    claim = Claim(uuid4(), 1, 1, 0, 0, grid(2, dataset={"name": "digits"}), {"epochs": 3})
+    with pytest.raises(MemoryError):
+        fit.train_fit(claim, Short())  # type: ignore[arg-type]
+    assert not training._programs
+    assert not datasets._kept
+    assert not [one for one in gc.get_objects() if type(one) is training.program.Program]
 
 
 def test_every_call_is_announced_with_time_to_spare() -> None:
     training._programs.clear()
     windows: list[float] = []
-    training.train({**DEFAULTS, "epochs": 1}, SPLIT, 1, windows.append, lambda epoch: None)
+    training.train_network({**DEFAULTS, "epochs": 1}, SPLIT, 1, windows.append, lambda epoch: None)
     assert windows[:2] == [60.0, 60.0]
     assert min(windows) >= 15.0
 

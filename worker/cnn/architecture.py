@@ -57,6 +57,15 @@ class Architecture(NamedTuple):
             height, width = height // 2, width // 2
         return total
 
+    def weights(self) -> int:
+        """How many weights there are."""
+        return sum(int(np.prod(kernel)) + kernel[-1] for kernel in self.kernels())
+
+    def activations(self) -> int:
+        """How many numbers an image's pass through the network makes, the most of them before the first pooling."""
+        side = (self.height - self.kernel_size + 1) * (self.width - self.kernel_size + 1)
+        return side * self.filters + self.num_neurons
+
     def dense_blocks(self) -> list[int]:
         """How many neurons each part of the dense layer has, which is stored and trained in parts."""
         inputs = self.kernels()[-2][0]
@@ -70,13 +79,23 @@ class Architecture(NamedTuple):
 
 
 def initial_weights(shape: Architecture, seed: int) -> Iterator[np.ndarray]:
-    """Keras's defaults, kernel and bias in turn: Glorot's uniform (Glorot and Bengio, 2010) and zeros."""
+    """Keras's defaults, kernel and bias in turn: Glorot's uniform (Glorot and Bengio, 2010) and zeros.
+
+    The first dense kernel comes transposed and in its blocks, as it is stored: a large one is never held twice.
+    """
     random = np.random.Generator(np.random.SFC64([seed, 0]))
-    for kernel in shape.kernels():
-        limit = np.sqrt(6.0 / (np.prod(kernel[:-2]) * (kernel[-2] + kernel[-1])))
-        # Drawn the other way round, because that is how the dense layer is stored.
-        values = random.random(kernel[::-1], np.float32)
-        values -= np.float32(0.5)
-        values *= np.float32(2 * limit)
-        yield values.T
+    *convolutions, dense, last = shape.kernels()
+    for kernel in (*convolutions, dense, last):
+        span = np.float32(2 * np.sqrt(6.0 / (np.prod(kernel[:-2]) * (kernel[-2] + kernel[-1]))))
+        if kernel is dense:
+            yield from (_drawn(random, (neurons, dense[0]), span) for neurons in shape.dense_blocks())
+        else:
+            yield _drawn(random, kernel[::-1], span).T
         yield np.zeros(kernel[-1], np.float32)
+
+
+def _drawn(random: np.random.Generator, size: tuple[int, ...], span: np.float32) -> np.ndarray:
+    values = random.random(size, np.float32)
+    values -= np.float32(0.5)
+    values *= span
+    return values

@@ -77,11 +77,6 @@ class _Weight:
         self.value = tf.Variable(tf.zeros(size))
         self.slots = [tf.Variable(tf.zeros(size)) for _ in range(slots)]
 
-    def reset(self, value: Tensor, slot_value: float) -> None:
-        self.value.assign(value)
-        for slot in self.slots:
-            slot.assign(tf.fill(slot.shape, slot_value))
-
 
 class Program:
     """One architecture's weights, its optimizer's state, and the two graphs that train and score them."""
@@ -102,7 +97,12 @@ class Program:
         signature = self._signature()
         self.train: Callable[..., Totals] = tf.function(self._train, signature, autograph=False)
         self.score: Callable[..., Totals] = tf.function(self._score, signature[:-1], autograph=False)
-        self._restart: Callable[[list[np.ndarray]], None] = tf.function(self._reset, autograph=False)
+        self._restart: Callable[[], None] = tf.function(self._empty, autograph=False)
+
+    @staticmethod
+    def size(shape: Architecture) -> int:
+        """Bytes of the weights and of what the optimizer remembers of them."""
+        return 4 * shape.weights() * (1 + _SLOTS[shape.optimizer])
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
@@ -113,22 +113,25 @@ class Program:
 
     def reset(self, seed: int) -> None:
         """Start anew, whatever was trained before: weights from the seed, the optimizer's state empty."""
-        *convolutions, dense, bias, last, last_bias = initial_weights(self.shape, seed)
-        blocks = np.split(dense.T, np.cumsum(self.shape.dense_blocks())[:-1])
-        self._restart([*convolutions, *blocks, bias, last, last_bias])
+        self._restart()
+        for weight, value in zip(self._all(), initial_weights(self.shape, seed), strict=True):
+            weight.value.assign(value)
 
-    def _reset(self, values: list[Tensor]) -> None:
+    def _all(self) -> list[_Weight]:
+        return [*self.convolutions, *self.dense, *self.head]
+
+    def _empty(self) -> None:
         # Keras adds Adagrad's epsilon under the root, the fused kernel has none: it goes into the sum from the start.
         empty = 0.1 + 1e-7 if self.shape.optimizer == "adagrad" else 0.0
-        for weight, value in zip([*self.convolutions, *self.dense, *self.head], values, strict=True):
-            weight.reset(value, empty)
+        for slot in [slot for weight in self._all() for slot in weight.slots]:
+            slot.assign(tf.fill(slot.shape, empty))
         self.step.assign(0)
         self.momentum_product.assign(1.0)
 
     def weights(self) -> list[np.ndarray]:
         """The weights as `keras.Model.get_weights` would order and lay them out."""
         dense = np.concatenate([block.value.numpy() for block in self.dense]).T
-        convolutions, head = ([weight.value.numpy() for weight in part] for part in (self.convolutions, self.head))
+        convolutions, head = ([w.value.numpy() for w in part] for part in (self.convolutions, self.head))
         return [*convolutions, dense, *head]
 
     def _features(self, images: Tensor, scale: Tensor) -> Tensor:
@@ -232,8 +235,7 @@ def _each_batch(
         end = tf.minimum(start + batch, count)
         pixels = tf.reshape(flat[start * size : end * size], (-1, *images.shape[1:]))
         more = one(pixels, tf.cast(labels[start:end], tf.int32))
-        loss = so_far.loss + tf.cast(more.loss, tf.float64)
-        return start + batch, Totals(loss, so_far.correct + more.correct)
+        return start + batch, Totals(so_far.loss + tf.cast(more.loss, tf.float64), so_far.correct + more.correct)
 
     first = (tf.constant(0), totals)
     summed: Totals = tf.while_loop(lambda start, _: start < count, body, first, parallel_iterations=1)[1]
@@ -273,15 +275,10 @@ def _convolve_windows(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) 
     return tf.reshape(pooled, (-1, *places, filters))
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _larger(first: Tensor, second: Tensor) -> Tensor:
     """The larger of two values; the gradient goes to the first of equals, as max-pooling's does."""
-
-    def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-        to_second = tf.raw_ops.ReluGrad(gradients=upstream, features=second - first)
-        return upstream - to_second, to_second
-
-    return tf.maximum(first, second), gradient
+    # Not by tf.custom_gradient, which would keep every graph, and with it the weights, for ever.
+    return tf.raw_ops.Select(condition=first >= second, x=first, y=second)
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:

@@ -1,6 +1,5 @@
 """Fits: a network trained from a seed on some rows of a data set and scored on others, with signs of life."""
 
-import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from worker import memory
 from worker.cnn import program
 from worker.cnn.architecture import Architecture
 
 _PROGRAMS_KEPT = 8
+_BYTES_KEPT = 2**30  # at most, a fit's own among them; a quarter of the memory where that is less
 _CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
 
@@ -118,6 +119,7 @@ def train_network(
     """
     shape = _shape(hyperparameters, split)
     report(15.0 if shape in _programs else 60.0)
+    _make_room(shape, int(hyperparameters["batch_size"]))
     warm = _warm(shape)
     warm.program.reset(seed)
     fit = _Fit(warm, split, hyperparameters, seed, report)
@@ -200,11 +202,28 @@ def draw_orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield random.permutation(rows)
 
 
+def forget() -> None:
+    """Let every program go."""
+    _programs.clear()
+    memory.let_go()
+
+
+def _make_room(shape: Architecture, batch: int) -> None:
+    """Let programs go, those that were used longest ago first, until the others and the next fit are in bounds."""
+    others = [other for other in _programs if other != shape]
+    room = min(_BYTES_KEPT, memory.limit() // 4) - _needs(shape, batch)
+    while others and (len(others) >= _PROGRAMS_KEPT or sum(map(program.Program.size, others)) > room):
+        del _programs[others.pop(0)]
+        memory.let_go()
+
+
+def _needs(shape: Architecture, batch: int) -> int:
+    """Bytes that a fit takes, about: its program, and what a step makes."""
+    return program.Program.size(shape) + 16 * max(batch, shape.score_batch()) * shape.activations()
+
+
 def _warm(shape: Architecture) -> _Warm:
     if shape not in _programs:
-        while len(_programs) >= _PROGRAMS_KEPT:
-            _programs.popitem(last=False)
-            gc.collect()  # Graphs are full of cycles, and Python does not see how large what they hold is.
         _programs[shape] = _Warm(shape)
     _programs.move_to_end(shape)
     return _programs[shape]
