@@ -42,7 +42,7 @@ class Row:
         return [self.damage, str(self.count), *counts, "kept" if self.kept else "BROKEN"]
 
 
-HEAD = ["damage", "times", "fits claimed again", "after seconds (median, max)", "late rejected", "differences", "promises"]
+HEAD = ["damage", "times", "fits claimed again", "after s (median, max)", "late rejected", "differences", "promises"]
 
 
 def markdown(rows: list[Row]) -> str:
