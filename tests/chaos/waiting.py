@@ -26,9 +26,9 @@ LEAP = timedelta(seconds=60)
 LEAP_EVERY = 8.0
 
 
-def hold(ground: Ground, row: Row, seconds: float = HELD_SECONDS) -> None:
+def hold(ground: Ground, row: Row, seconds: float = HELD_SECONDS, trials: int = 3) -> None:
     """Another process reads SQLite's file for a long time, and then holds its write lock for as long."""
-    search = spec(3, ms=6000)
+    search = spec(trials, ms=6000)
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
         for statements in HOLDS.values():

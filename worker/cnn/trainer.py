@@ -181,18 +181,18 @@ class _Fit:
     def _run(
         self, call: _Call, images: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int, pace: _Pace
     ) -> _Means:
-        began = mark = time.perf_counter()
+        began = time.perf_counter()
         done, totals = 0, program.Totals.zero()
         windows = self.warm.program.windows
         while done < len(rows):
             chunk = rows[done : done + pace.images(batch)]
             self.report(pace.window(len(chunk)))
+            mark = time.perf_counter()  # a report may wait for the database, which is no part of the pace
             seen = np.take(images[chunk].reshape(len(chunk), -1), windows, axis=1)
             totals = call(program.to_tensor(seen, "uint8"), program.to_tensor(labels[chunk], "uint8"), totals)
             loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
-            mark, before = time.perf_counter(), mark
-            pace.learn(len(chunk), mark - before)
-        return _Means(loss / done, int(totals.correct) / done, mark - began)
+            pace.learn(len(chunk), time.perf_counter() - mark)
+        return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began)
 
 
 def draw_orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
