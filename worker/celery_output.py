@@ -1,4 +1,4 @@
-"""What Celery prints becomes lines of the log."""
+"""Turns what Celery prints into log records."""
 
 import logging
 import os
@@ -14,24 +14,24 @@ log = logging.getLogger("tunewell.worker")
 
 
 def log_celery_output() -> None:
-    """Have Celery tell of its start."""
+    """Connect Celery's start-up to the log."""
     signals.setup_logging.connect(_set_up)
-    signals.celeryd_init.connect(_quieten)
-    signals.celeryd_after_setup.connect(_say_what_starts)
+    signals.celeryd_init.connect(_silence_banner)
+    signals.celeryd_after_setup.connect(_log_start)
 
 
 def _set_up(**_: Any) -> None:
     logs.set_up_logging()
 
 
-def _quieten(instance: Any, **_: Any) -> None:
-    """A banner that cannot be written, to a full disk say, would end the worker."""
+def _silence_banner(instance: Any, **_: Any) -> None:
+    """A failing write of the banner, to a full disk for instance, would end the worker."""
     logs.set_up_logging()
     instance.quiet = True
     celery_worker.safe_say = lambda text, *_: log.info(text)
 
 
-def _say_what_starts(sender: str, instance: Any, **_: Any) -> None:
-    os.environ.pop("_MP_FORK_LOGLEVEL_", None)  # by which new processes would log in a form of their own
+def _log_start(sender: str, instance: Any, **_: Any) -> None:
+    os.environ.pop("_MP_FORK_LOGLEVEL_", None)  # with it, billiard's new processes would log in their own format
     where = urls.describe_place(settings().broker)
     log.info("worker starts", extra={"worker": sender, "processes": instance.concurrency, "broker": where})

@@ -1,4 +1,4 @@
-"""The worker's processes: how they work, how they are watched and asked to stop, and what is noted when one dies."""
+"""A worker's processes: how they run fits, are watched and stopped, and what is recorded when one dies."""
 
 import faulthandler
 import logging
@@ -28,18 +28,18 @@ from worker import celery_output, datasets, process_death, runner
 from worker.consumer_watchdog import ConsumerWatchdog
 from worker.retries import Interrupted, retry_until_done
 
-FITS_PER_MESSAGE = 50  # then the message is passed on, so that Celery can replace a process that has grown
-PAUSE_SECONDS = 1.0  # of a process that wakes reach though all that waits is for other workers
-INSTANCE = "TUNEWELL_WORKER_INSTANCE"  # in the environment of a worker's processes
-HANG_SECONDS = 30.0  # beyond the time within which training wanted to report
+FITS_PER_MESSAGE = 50  # then the task ends, so that Celery can replace a process that has grown
+PAUSE_SECONDS = 1.0  # of a process that receives wakes though only other workers can claim what is queued
+INSTANCE = "TUNEWELL_WORKER_INSTANCE"  # environment variable that a worker's processes inherit
+HANG_SECONDS = 30.0  # that a report may be late before the process counts as hung
 log = logging.getLogger("tunewell.worker")
 
 celery.conf.update(
     worker_pool="prefork",
     worker_pool_start_method="spawn",  # TensorFlow hangs after a fork
     worker_proc_alive_timeout=120.0,
-    worker_lost_wait=1.0,  # a dead process's fit is put back, and its place filled, after this instead of 10 s
-    worker_disable_prefetch=True,  # a busy worker holds no wake that an idle one could use
+    worker_lost_wait=1.0,  # seconds until a dead process is replaced and its fit requeued; the default is 10
+    worker_disable_prefetch=True,  # a busy worker must not hold a wake that an idle one could use
     worker_prefetch_multiplier=1,
     worker_max_memory_per_child=2_000_000,  # KiB
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -50,29 +50,29 @@ celery.conf.update(
 
 
 class TrainingProcess:
-    """This process as training sees it: it may be asked to stop, and it is killed if it hangs."""
+    """The process that runs training: it can be asked to stop, and it is killed if it hangs."""
 
     def __init__(self) -> None:
         self._stopping = False
         self._parent = os.getppid()
 
     def ask_to_stop(self, *_: Any) -> None:
-        """Give the fit back at the next report."""
+        """Release the fit at its next report."""
         self._stopping = True
 
     def stopping(self) -> bool:
-        # Where the kernel does not end orphans (Linux does, by Celery's wish), they end themselves.
+        # Only on Linux does Celery have the kernel kill orphans; elsewhere they have to notice.
         return self._stopping or os.getppid() != self._parent
 
     def watch(self, within: float) -> None:
-        # A thread in C: it needs no interpreter lock, so that it ends what hangs while holding it.
+        # A thread in C, without the interpreter lock: it also ends a process that hangs while holding the lock.
         faulthandler.dump_traceback_later(within + HANG_SECONDS, exit=True, file=2)
 
     def rest(self) -> None:
         faulthandler.cancel_dump_traceback_later()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but for no longer than until it is asked to stop."""
+        """Sleep, but stop sleeping when asked to stop."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self.stopping():
             time.sleep(0.05)
@@ -84,20 +84,20 @@ process = TrainingProcess()
 
 @lru_cache(maxsize=1)
 def get_worker_engine() -> Engine:
-    """This process's connection, on the newest schema; one, so that a worker holds one more than it has processes."""
+    """This process's engine with a single connection; the schema is migrated first."""
     made = connect(settings().database, connections=1)
     migrate(made)
     return made
 
 
-def identity(node: str) -> str:
-    """A worker's name in the database: two that were started under one node name must not answer for each other."""
+def make_worker_name(node: str) -> str:
+    """A worker's name in the database, unique even if two workers run under one node name."""
     return f"{node}#{os.environ[INSTANCE]}"
 
 
 def run_task(task: Task, train: runner.TrainFit) -> None:
-    """Train the next fit, and the next, until no job has any."""
-    worker, message_id = identity(task.request.hostname), task.request.id
+    """Train fits until none is left or the message's share is done."""
+    worker, message_id = make_worker_name(task.request.hostname), task.request.id
     try:
         database = retry_until_done(get_worker_engine, process.stopping)
         runner.run_fits(database, train, worker, message_id, process, FITS_PER_MESSAGE)
@@ -105,14 +105,14 @@ def run_task(task: Task, train: runner.TrainFit) -> None:
             process.pause(PAUSE_SECONDS)
     except Interrupted:
         log.warning("stopped while the database was away")
-    except MemoryError as error:  # between two fits; under its own name it would end Celery's main process
+    except MemoryError as error:  # between two fits; Celery's main process would end over a MemoryError
         raise RuntimeError("out of memory") from error
 
 
 def pass_wake_on(worker: str) -> bool:
-    """Wake another worker if there is more to claim; should that fail, house-keeping will.
+    """Wake another worker if more can be claimed; if that fails, housekeeping does so later.
 
-    True if none of it is for this worker, which then has to leave the wakes to others for a moment.
+    Returns whether only other workers can claim it: then this one should pause and leave the wakes to them.
     """
     try:
         with reading(get_worker_engine()) as session:
@@ -128,32 +128,32 @@ def pass_wake_on(worker: str) -> bool:
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def _let_no_warning_raise(**_: Any) -> None:
-    """As PYTHONWARNINGS may ask for; in a training process it would be taken for what the hyperparameters did."""
+def _keep_warnings_from_raising(**_: Any) -> None:
+    """PYTHONWARNINGS=error would turn a warning in training into a failed fit."""
     if any(option.startswith("error") for option in sys.warnoptions):
         warnings.simplefilter("default")
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
-def _be_told_apart(**_: Any) -> None:
-    os.environ[INSTANCE] = secrets.token_hex(4)  # which the training processes inherit
+def _make_instance_id(**_: Any) -> None:
+    os.environ[INSTANCE] = secrets.token_hex(4)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def _listen_for_the_stop(**_: Any) -> None:
+def _handle_stop_signal(**_: Any) -> None:
     signal.signal(signal.SIGUSR2, process.ask_to_stop)
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _note_presence(sender: Any, **_: Any) -> None:
-    """As early as can be: nobody is to think that there is no such worker while it starts."""
-    sender.hearing = ConsumerWatchdog(get_worker_engine, identity(sender.hostname))
-    sender.hearing.start()
+def _start_watchdog(sender: Any, **_: Any) -> None:
+    """As early as possible: a worker that is starting counts as present."""
+    sender.watchdog = ConsumerWatchdog(get_worker_engine, make_worker_name(sender.hostname))
+    sender.watchdog.start()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _watch_the_hearing(sender: Any, **_: Any) -> None:
-    sender.controller.hearing.processes = sender.pool.num_processes
+def _arm_watchdog(sender: Any, **_: Any) -> None:
+    sender.controller.watchdog.processes = sender.pool.num_processes
     datasets.warn_if_mnist_is_missing()
 
 
@@ -164,21 +164,21 @@ def _ask_children_to_stop(**_: Any) -> None:
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
-def _note_the_loss(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-    """In the worker's main process: a training process has died with a fit in its hands."""
+def _handle_process_death(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    """Runs in the worker's main process when a training process has died during a task."""
     if reason := process_death.explain_death(exception):
-        # Not in this thread, which serves the broker and the other processes: the database may be away.
+        # In a thread, because the database may be away and this one serves the broker and the other processes.
         threading.Thread(
-            target=_record_loss, args=(task_id, identity(sender.request.hostname), *reason), daemon=True
+            target=_record_death, args=(task_id, make_worker_name(sender.request.hostname), *reason), daemon=True
         ).start()
 
 
-def _record_loss(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:
-    def put_back_and_rest(session: Session) -> bool:
-        put_back = claims.record_process_death(session, message_id, worker, outcome, error)
+def _record_death(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:
+    def record(session: Session) -> bool:
+        requeued = claims.record_process_death(session, message_id, worker, outcome, error)
         workers.rest_worker(session, worker)
-        return put_back
+        return requeued
 
-    put_back = runner.record_with_retries(get_worker_engine(), put_back_and_rest)
-    log.warning("training process died", extra={"outcome": str(outcome), "put_back": put_back})
+    requeued = runner.record_with_retries(get_worker_engine(), record)
+    log.warning("training process died", extra={"outcome": str(outcome), "requeued": requeued})
     pass_wake_on(worker)

@@ -1,6 +1,6 @@
-"""Notes that this worker is there; notices that it hears nothing although wakes wait, and starts it anew.
+"""Records that this worker is present, and restarts it if its Celery consumer has stopped receiving messages.
 
-Celery's consumer can stop taking messages for good after trouble with the broker (celery#10205).
+After trouble with the broker, Celery's consumer can stop receiving for good (celery#10205).
 """
 
 import logging
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from billiard import active_children
@@ -22,58 +22,15 @@ from app.tuning.database import reading, try_writing, writing
 from app.tuning.jobs import claims, workers
 
 CHECK_EVERY_SECONDS = 5.0
-DEAF_CHECKS = 4  # in a row: a worker that hears takes a waiting wake within milliseconds
-LOST_CHECKS = 24  # if Celery believes that all processes are busy: one may be importing TensorFlow, or hang
+MISSED_CHECKS = 4  # in a row: a healthy worker takes a waiting wake within milliseconds
+MISSED_CHECKS_WHEN_BUSY = 24  # if Celery believes that all processes are busy: one may be importing TensorFlow, or hang
 GRACE_SECONDS = 3.0
 log = logging.getLogger("tunewell.worker")
 
 
-class ConsumerWatchdog(threading.Thread):
-    """Notes every few seconds, in the worker's main process, that it is there, and watches whether it hears."""
-
-    def __init__(self, engine: Callable[[], Engine], worker: str) -> None:
-        super().__init__(name="hearing", daemon=True)
-        self._engine, self._worker = engine, worker
-        self._trouble = ""
-        self.processes = 0  # none, until they are ready to hear
-
-    def run(self) -> None:
-        deaf = 0
-        while state.should_stop is None and state.should_terminate is None:
-            self._be_seen()
-            time.sleep(CHECK_EVERY_SECONDS)
-            deaf = deaf + 1 if self.processes and self._misses_work() else 0
-            if deaf >= (DEAF_CHECKS if len(state.reserved_requests) < self.processes else LOST_CHECKS):
-                log.error("wakes wait and this worker does not hear them: starting it anew")
-                restart_worker([child.pid for child in active_children()])
-
-    def _be_seen(self) -> None:
-        trouble = ""
-        try:
-            with writing(self._engine()) as session:
-                workers.note_presence(session, self._worker)
-        except SQLAlchemyError as error:
-            trouble = outages.explain_failure(error)
-        except Exception as error:  # whatever it is, the next time may be better
-            trouble = f"{type(error).__name__}: {error}"
-        if trouble and trouble != self._trouble:
-            log.warning("database away", extra={"reason": trouble})
-        self._trouble = trouble
-
-    def _misses_work(self) -> bool:
-        try:
-            if not broker.count_waiting_wakes():
-                return False
-            try_writing(self._engine())
-            with reading(self._engine()) as session:
-                mine = claims.list_claimable(session, self._worker)
-                return bool(mine) and claims.count_held(session, self._worker) < self.processes
-        except (SQLAlchemyError, *broker.BrokerError):
-            return False  # without broker, or a database that can be written, there is nothing to miss
-
-
-def restart_worker(children: Iterable[int]) -> None:
-    """Replace this process by a new one of the same command; what its children train is given back."""
+def restart_worker() -> None:
+    """Replace this process by a new one of the same command; its training processes release their fits first."""
+    children = [child.pid for child in active_children()]
     with suppress(ProcessLookupError):
         for child in children:
             os.kill(child, signal.SIGUSR2)
@@ -83,3 +40,61 @@ def restart_worker(children: Iterable[int]) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+class ConsumerWatchdog(threading.Thread):
+    """Runs in the worker's main process: records its presence and checks its consumer every few seconds."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        worker: str,
+        count_wakes: Callable[[], int] = broker.count_waiting_wakes,
+        restart: Callable[[], None] = restart_worker,
+    ) -> None:
+        super().__init__(name="consumer-watchdog", daemon=True)
+        self._engine, self._worker = engine, worker
+        self._count_wakes, self._restart = count_wakes, restart
+        self._trouble = ""
+        self._missed = 0
+        self.processes = 0  # until they are ready to receive
+
+    def run(self) -> None:
+        while state.should_stop is None and state.should_terminate is None:
+            self._record_presence()
+            time.sleep(CHECK_EVERY_SECONDS)
+            self.check(busy=len(state.reserved_requests) >= self.processes)
+
+    def check(self, busy: bool) -> None:
+        """Restart the worker if it has missed work at enough checks in a row.
+
+        `busy` says that Celery believes every process to have a task.
+        """
+        self._missed = self._missed + 1 if self.processes and self._misses_work() else 0
+        if self._missed >= (MISSED_CHECKS_WHEN_BUSY if busy else MISSED_CHECKS):
+            log.error("wakes are waiting but this worker does not receive them: restarting it")
+            self._restart()
+
+    def _record_presence(self) -> None:
+        trouble = ""
+        try:
+            with writing(self._engine()) as session:
+                workers.note_presence(session, self._worker)
+        except SQLAlchemyError as error:
+            trouble = outages.explain_failure(error)
+        except Exception as error:  # this thread must not end
+            trouble = f"{type(error).__name__}: {error}"
+        if trouble and trouble != self._trouble:
+            log.warning("database away", extra={"reason": trouble})
+        self._trouble = trouble
+
+    def _misses_work(self) -> bool:
+        try:
+            if not self._count_wakes():
+                return False
+            try_writing(self._engine())
+            with reading(self._engine()) as session:
+                mine = claims.list_claimable(session, self._worker)
+                return bool(mine) and claims.count_held(session, self._worker) < self.processes
+        except (SQLAlchemyError, *broker.BrokerError):
+            return False  # without a broker, or a database that takes writes, no work can be missed

@@ -30,10 +30,10 @@ MNIST_SHA256 = {
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
-# What NumPy, zipfile and zlib raise over a file that is damaged, encrypted, or none of theirs.
+# What NumPy, zipfile and zlib raise for a file that is damaged, encrypted or of another format.
 UNREADABLE = (OSError, ValueError, LookupError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 DOWNLOAD_SECONDS = 300
-# Keras checks the archive against its own hash; the arrays are checked against ours below.
+# Keras checks the archive's hash; we check the hashes of its arrays.
 DOWNLOAD = "import keras; keras.datasets.mnist.load_data('mnist.npz')"
 
 
@@ -41,7 +41,7 @@ log = logging.getLogger("tunewell.worker")
 
 
 class DatasetUnavailable(Exception):
-    """A data set that cannot be had on this machine: another worker's may have it."""
+    """The data set is not available on this machine; it may be on another worker's."""
 
 
 class Arrays(NamedTuple):
@@ -55,12 +55,12 @@ class Arrays(NamedTuple):
 
 
 def load_dataset(name: str, alive: Alive) -> Arrays:
-    """The data set, from memory if it is the one that was asked for last.
+    """Return the data set, from memory if it was also the last one asked for.
 
-    `alive` is called every second while it is downloaded, and may raise to stop that.
+    `alive` is called every second during a download and may raise to stop it.
 
     Raises:
-        DatasetUnavailable: it is neither here nor to be had, or it is not what it should be.
+        DatasetUnavailable: it is not here and cannot be downloaded, or its content is not the expected one.
     """
     if name not in _kept:
         try:
@@ -76,12 +76,12 @@ _kept: dict[str, Arrays] = {}
 
 
 def forget_dataset() -> None:
-    """Let the data set that is kept in memory go."""
+    """Free the data set that is kept in memory."""
     _kept.clear()
 
 
 def _load_digits(alive: Alive) -> FourArrays:
-    from sklearn.datasets import load_digits  # here, because a worker's main process has no use for it
+    from sklearn.datasets import load_digits  # here, because a worker's main process does not need it
 
     images, labels = load_digits(return_X_y=True)
     images, labels = images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.uint8)
@@ -92,19 +92,19 @@ def _load_digits(alive: Alive) -> FourArrays:
 def _load_mnist(alive: Alive) -> FourArrays:
     file = _mnist_file()
     try:
-        _provide_mnist(file, alive)
+        _ensure_mnist(file, alive)
         x_train, y_train, x_test, y_test = _read_mnist(file)
     except PermissionError as error:
-        raise DatasetUnavailable(_forbidden(file, error)) from error
+        raise DatasetUnavailable(_explain_permission(file, error)) from error
     return x_train, y_train, x_test, y_test
 
 
-# Name of each data set to what loads it: called with `alive`, it returns x_train, y_train, x_test and y_test.
+# By data set: called with `alive`, returns x_train, y_train, x_test and y_test.
 LOADERS: dict[str, Callable[[Alive], FourArrays]] = {"mnist": _load_mnist, "digits": _load_digits}
 
 
 def _read_mnist(file: Path) -> list[Bytes]:
-    """The archive's four arrays; an archive with others in it is refused."""
+    """The archive's four arrays, checked against their hashes."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             found = [np.ascontiguousarray(archive[array]) for array in MNIST_SHA256]
@@ -132,33 +132,33 @@ def _mnist_file() -> Path:
 
 
 def warn_if_mnist_is_missing() -> None:
-    """Log what stands in the way of MNIST on this machine, if anything does."""
+    """Log why MNIST is not available on this machine, if it is not."""
     try:
         file = _mnist_file()
         file.open("rb").close()
     except FileNotFoundError:
         log.warning("MNIST is not there: the first fit that needs it downloads it", extra={"folder": str(file.parent)})
     except PermissionError as error:
-        log.warning("MNIST cannot be read", extra={"reason": _forbidden(file, error)})
+        log.warning("MNIST cannot be read", extra={"reason": _explain_permission(file, error)})
     except (OSError, RuntimeError) as error:
         log.warning("MNIST cannot be read", extra={"reason": str(error)})
 
 
-def _provide_mnist(file: Path, alive: Alive) -> None:
-    if not _is_there(file):
+def _ensure_mnist(file: Path, alive: Alive) -> None:
+    if not _exists(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with _only_one(file.with_suffix(".lock"), alive):
-                if not _is_there(file):
+            with _download_lock(file.with_suffix(".lock"), alive):
+                if not _exists(file):
                     _download(file, alive)
         except PermissionError:
             raise
         except OSError as error:
-            raise _unavailable(file, str(error)) from error
+            raise _make_unavailable(file, str(error)) from error
 
 
-def _is_there(file: Path) -> bool:
-    """Whether it is; unlike `Path.exists`, it says the same in every version of Python where that cannot be seen."""
+def _exists(file: Path) -> bool:
+    """Unlike `Path.exists`, raises PermissionError in every version of Python if the folder cannot be searched."""
     try:
         file.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -167,10 +167,10 @@ def _is_there(file: Path) -> bool:
 
 
 @contextmanager
-def _only_one(lock: Path, alive: Alive) -> Iterator[None]:
-    """Wait until no other process downloads; if that one has failed meanwhile, fail with its words."""
+def _download_lock(lock: Path, alive: Alive) -> Iterator[None]:
+    """Wait until no other process downloads; if the other's download failed meanwhile, fail with its message."""
     with lock.open("a+") as handle:
-        if _waited_for(handle, alive) and (failure := _content(handle)):
+        if _acquire(handle, alive) and (failure := _read_all(handle)):
             raise DatasetUnavailable(failure)
         handle.truncate(0)
         try:
@@ -180,8 +180,8 @@ def _only_one(lock: Path, alive: Alive) -> Iterator[None]:
             raise
 
 
-def _waited_for(lock: TextIO, alive: Alive) -> bool:
-    """Take the lock; whether another process had it."""
+def _acquire(lock: TextIO, alive: Alive) -> bool:
+    """Acquire the lock; return whether another process held it before."""
     waited = False
     while True:
         try:
@@ -193,29 +193,29 @@ def _waited_for(lock: TextIO, alive: Alive) -> bool:
             time.sleep(1)
 
 
-def _content(file: TextIO) -> str:
+def _read_all(file: TextIO) -> str:
     file.seek(0)
     return file.read()
 
 
 def _download(file: Path, alive: Alive) -> None:
-    """Let Keras download it into a folder beside its place, and move it there once it is whole."""
+    """Have Keras download it into a temporary folder beside its destination, then move it there in one step."""
     with tempfile.TemporaryDirectory(dir=file.parent, prefix="mnist-") as folder:
-        said = Path(folder) / "said"
-        if failure := _ended(_keras(Path(folder), said), alive):
-            last = said.read_text(errors="replace").strip().splitlines() or [failure]
-            raise _unavailable(file, last[-1][:500])
+        output = Path(folder) / "output"
+        if failure := _wait_for_download(_start_keras(Path(folder), output), alive):
+            last = output.read_text(errors="replace").strip().splitlines() or [failure]
+            raise _make_unavailable(file, last[-1][:500])
         (Path(folder) / "datasets" / "mnist.npz").replace(file)
 
 
-def _keras(home: Path, said: Path) -> "subprocess.Popen[bytes]":
-    with said.open("wb") as output:
+def _start_keras(home: Path, output: Path) -> "subprocess.Popen[bytes]":
+    with output.open("wb") as sink:
         environment = os.environ | {"KERAS_HOME": str(home)}
-        return subprocess.Popen([sys.executable, "-c", DOWNLOAD], stdout=output, stderr=output, env=environment)
+        return subprocess.Popen([sys.executable, "-c", DOWNLOAD], stdout=sink, stderr=sink, env=environment)
 
 
-def _ended(download: "subprocess.Popen[bytes]", alive: Alive) -> str | None:
-    """Wait for the download, within bounds; what is wrong with it, if anything is."""
+def _wait_for_download(download: "subprocess.Popen[bytes]", alive: Alive) -> str | None:
+    """Wait for the download, at most `DOWNLOAD_SECONDS`; return why it failed, or None."""
     with download:
         try:
             for _ in range(DOWNLOAD_SECONDS):
@@ -223,22 +223,22 @@ def _ended(download: "subprocess.Popen[bytes]", alive: Alive) -> str | None:
                 with suppress(subprocess.TimeoutExpired):
                     code = download.wait(timeout=1)
                     return f"Keras ended with {code}" if code else None
-            return f"no end after {DOWNLOAD_SECONDS} seconds"
+            return f"not finished after {DOWNLOAD_SECONDS} seconds"
         finally:
             download.kill()
 
 
-def _unavailable(file: Path, reason: str) -> DatasetUnavailable:
+def _make_unavailable(file: Path, reason: str) -> DatasetUnavailable:
     return DatasetUnavailable(
         f"MNIST is not on this worker's machine and could not be downloaded: {reason}. Put Keras's mnist.npz into "
-        f"{settings().data_folder}, or search on the data set 'digits', which needs no download"
+        f"{settings().data_folder}, or use the data set 'digits', which needs no download"
     )
 
 
-def _forbidden(file: Path, error: PermissionError) -> str:
+def _explain_permission(file: Path, error: PermissionError) -> str:
     return (
         f"User {os.geteuid()} may not open {error.filename or file} ({error.strerror}). In {file.parent} "
         "(TUNEWELL_DATA_DIR; with Docker Compose, the folder of the host that this variable names) that user must be "
-        "able to read mnist.npz, or to write, so that it can be downloaded. Or search on the data set 'digits', which "
-        "needs no download"
+        "able to read mnist.npz, or to write, so that it can be downloaded. Or use the data set 'digits', which needs "
+        "no download"
     )

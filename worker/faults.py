@@ -1,12 +1,13 @@
-"""Tells what comes of the hyperparameters from a fault of the machine, which must decide no result."""
+"""Separates errors caused by the hyperparameters, which are results, from faults of the machine, which are not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.tuning.jobs.tables import Outcome
 
-# What training raises over hyperparameters; the last one is TensorFlow's, known by its name: this does without it.
+# What unsuitable hyperparameters make training raise.
 RESULTS = (ArithmeticError, ValueError)
+# TensorFlow's errors, by name because this module does not import TensorFlow.
 INVALID, EXHAUSTED = "InvalidArgumentError", "ResourceExhaustedError"
 
 
@@ -16,7 +17,7 @@ class PreparationFailed(Exception):
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """What is raised here comes before training, so that it says nothing about the hyperparameters."""
+    """Mark errors raised in this block: they precede training, so the hyperparameters are not their cause."""
     try:
         yield
     except RESULTS as error:
@@ -24,11 +25,11 @@ def preparing() -> Iterator[None]:
 
 
 def outcome(error: Exception) -> Outcome:
-    """How an attempt ends in which this was raised: only what comes of the hyperparameters has failed."""
-    if isinstance(error, RESULTS) or _is(error, INVALID):
+    """The outcome of an attempt that raised this: FAILED only if the hyperparameters are the cause."""
+    if isinstance(error, RESULTS) or _is_named(error, INVALID):
         return Outcome.FAILED
-    return Outcome.OUT_OF_MEMORY if isinstance(error, MemoryError) or _is(error, EXHAUSTED) else Outcome.LOST
+    return Outcome.OUT_OF_MEMORY if isinstance(error, MemoryError) or _is_named(error, EXHAUSTED) else Outcome.LOST
 
 
-def _is(error: Exception, name: str) -> bool:
+def _is_named(error: Exception, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(error).__mro__)

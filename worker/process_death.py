@@ -1,6 +1,7 @@
-"""Why a training process died, as far as its parent can tell."""
+"""Explains why a training process died, as far as its parent process can tell."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from billiard.exceptions import WorkerLostError
@@ -8,43 +9,45 @@ from billiard.exceptions import WorkerLostError
 from app.tuning.jobs.claims import Error
 from app.tuning.jobs.tables import Outcome
 
-WATCHDOG_EXIT = 1  # what faulthandler's watchdog exits with
+WATCHDOG_EXIT_CODE = 1  # of faulthandler.dump_traceback_later
 KERNEL_COUNTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
 class OutOfMemoryKills:
-    """The kernel's count of processes that it killed for want of memory, in this container or on this machine."""
+    """The kernel's count of its out-of-memory kills: in this container, else on this machine."""
 
-    def __init__(self) -> None:
-        self._seen = self._count()
+    def __init__(self, files: Sequence[Path] = KERNEL_COUNTS) -> None:
+        self._files = files
+        self._seen = self._read_count()
 
-    def grew(self) -> bool:
-        """Whether it has risen since it was last asked for."""
-        seen, self._seen = self._seen, self._count()
+    def has_risen(self) -> bool:
+        """Whether the count is higher than at the last call."""
+        seen, self._seen = self._seen, self._read_count()
         return self._seen > seen
 
-    @staticmethod
-    def _count() -> int:
-        for file in KERNEL_COUNTS:
+    def _read_count(self) -> int:
+        for file in self._files:
             if file.exists() and (found := re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)):
                 return int(found[1])
         return 0
 
 
-kills = OutOfMemoryKills()
+kills_so_far = OutOfMemoryKills()
 
 
-def explain_death(exception: BaseException) -> tuple[Outcome, Error] | None:
-    """What became of the process, and how to tell it; None if it has not died."""
+def explain_death(exception: BaseException, kills: OutOfMemoryKills = kills_so_far) -> tuple[Outcome, Error] | None:
+    """The attempt's outcome and the error to store; None if the exception is not a process's death."""
     if not isinstance(exception, WorkerLostError):
         return None
     how = str(exception).removeprefix("Worker exited prematurely: ").partition(" Job:")[0]
-    if how == f"exitcode {WATCHDOG_EXIT}":
-        return Outcome.HUNG, _error("TrainingHung", "training made no progress; its stacks are in the worker's log")
-    if "signal 9" in how and kills.grew():
-        return Outcome.OUT_OF_MEMORY, _error("OutOfMemory", "the kernel killed the training process for want of memory")
-    return Outcome.LOST, _error("TrainingProcessDied", f"the training process died: {how}")
+    if how == f"exitcode {WATCHDOG_EXIT_CODE}":
+        message = "training made no progress; its stack traces are in the worker's log"
+        return Outcome.HUNG, _make_error("TrainingHung", message)
+    if "signal 9" in how and kills.has_risen():
+        message = "the kernel killed the training process because memory ran out"
+        return Outcome.OUT_OF_MEMORY, _make_error("OutOfMemory", message)
+    return Outcome.LOST, _make_error("TrainingProcessDied", f"the training process died: {how}")
 
 
-def _error(kind: str, message: str) -> Error:
+def _make_error(kind: str, message: str) -> Error:
     return {"type": kind, "message": message, "traceback": None}

@@ -1,4 +1,4 @@
-"""What `celery -A worker.tasks worker` serves: one task, which trains fits for as long as there are any."""
+"""The module of `celery -A worker.tasks worker`: one task, which trains fits until none is left."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from worker.runner import TrainFit
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def training(**_: Any) -> TrainFit:
-    """What trains; TensorFlow comes in with it, as soon as a training process is there, and in no other process."""
+def load_training(**_: Any) -> TrainFit:
+    """Import TensorFlow at the start of each training process, and never in the worker's main process."""
     from worker.fit import train_fit
 
     return train_fit
@@ -20,5 +20,5 @@ def training(**_: Any) -> TrainFit:
 
 @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def run_next_fit(self: Task) -> None:
-    """Train the next fit, and the next, until no job has any."""
-    run_task(self, training())
+    """Train fits until no job has any left."""
+    run_task(self, load_training())

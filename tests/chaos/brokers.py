@@ -140,5 +140,5 @@ def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
         row.count = len(told)
         row.reclaims = [min(one.started.timestamp() for one in tries(site, job)) - posted]
         # The first that begins again takes the wakes, and the other misses nothing.
-        until(lambda: site.said("starting it anew") >= 1, 10)
+        until(lambda: site.said("restarting it") >= 1, 10)
     row.promise_within(most, max(row.reclaims), "heard again")

@@ -103,11 +103,11 @@ def test_whoever_waited_for_a_download_that_failed_does_not_try_it_once_more(tmp
     fcntl.flock(handle, fcntl.LOCK_EX)
     with (
         pytest.raises(datasets.DatasetUnavailable, match="the network is down"),
-        datasets._only_one(lock, fail_meanwhile),
+        datasets._download_lock(lock, fail_meanwhile),
     ):
         raise AssertionError("it tried")
     assert asked == [1]
-    with datasets._only_one(lock, fail_meanwhile):
+    with datasets._download_lock(lock, fail_meanwhile):
         assert lock.read_text() == "", "who comes later tries for himself"
 
 
