@@ -1,4 +1,4 @@
-"""A fit is one attempt's at a time: claimed in order, held by a lease, fenced against whoever comes late."""
+"""Claims: the order, the lease, and the attempt number that fences off late writes."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def epochs(ledger: Ledger, fit_id: int) -> list[int]:
         return list(session.scalars(mine.order_by(EpochRow.epoch)))
 
 
-def test_the_dearest_fits_are_claimed_first_and_each_trials_folds_in_order(engine: Engine) -> None:
+def test_the_longest_fits_are_claimed_first_and_the_folds_of_a_trial_in_order(engine: Engine) -> None:
     ledger = Ledger(engine)
     search = {"strategy": "grid", "param_grid": {"num_neurons": [16, 64, 64, 8]}}
     job_id = ledger.post(spec(search, evaluation={"cv": 2}))
@@ -42,7 +42,7 @@ def test_the_dearest_fits_are_claimed_first_and_each_trials_folds_in_order(engin
     assert ledger.none_to_claim(job_id), "the refit has no trial yet"
 
 
-def test_a_claim_says_all_that_training_needs(engine: Engine) -> None:
+def test_a_claim_holds_all_that_training_needs(engine: Engine) -> None:
     ledger, posted = Ledger(engine), grid(1, fixed={"epochs": 2, "learning_rate": 0.25}, random_state=7)
     job_id = ledger.post(posted)
     claim = ledger.claim(job_id, "host-1", "message-1")
@@ -80,12 +80,12 @@ def test_a_lease_lasts_from_its_last_renewal(engine: Engine) -> None:
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("now", ["queued", "claimed again", "succeeded", "failed"])
-def test_a_late_act_writes_nothing(sqlite_engine: Engine, act: str, now: str) -> None:
+def test_a_late_write_changes_nothing(sqlite_engine: Engine, act: str, now: str) -> None:
     assert_fenced(Ledger(sqlite_engine), act, now)
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_a_late_act_writes_nothing_on_either_database(engine: Engine, act: str) -> None:
+def test_a_late_write_changes_nothing_on_either_database(engine: Engine, act: str) -> None:
     assert_fenced(Ledger(engine), act, "claimed again")
 
 
@@ -114,7 +114,7 @@ def seen(ledger: Ledger, job_id: object) -> str:
 
 
 @pytest.mark.parametrize("act", ["finish", "fail", "stop"])
-def test_recording_again_what_is_recorded_with_the_same_attempt_is_success(engine: Engine, act: str) -> None:
+def test_recording_the_same_outcome_of_an_attempt_twice_succeeds(engine: Engine, act: str) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     claim = ledger.claim(job_id)
@@ -124,7 +124,7 @@ def test_recording_again_what_is_recorded_with_the_same_attempt_is_success(engin
     assert seen(ledger, job_id) == before
 
 
-def test_an_end_is_not_taken_for_another_one(engine: Engine) -> None:
+def test_recording_another_outcome_of_an_ended_attempt_fails(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     failed, finished = ledger.claim(job_id), ledger.claim(job_id)
@@ -134,7 +134,7 @@ def test_an_end_is_not_taken_for_another_one(engine: Engine) -> None:
     assert not ledger.fail(finished)
 
 
-def test_epochs_that_are_written_again_are_written_once(engine: Engine) -> None:
+def test_epochs_that_are_written_twice_are_stored_once(engine: Engine) -> None:
     ledger = Ledger(engine)
     claim = ledger.claim(ledger.post(grid(1)))
     assert ledger.do(claims.renew, claim, 15.0, EPOCHS[:1])
@@ -143,7 +143,7 @@ def test_epochs_that_are_written_again_are_written_once(engine: Engine) -> None:
     assert epochs(ledger, claim.fit_id) == [1, 2]
 
 
-def test_epochs_are_those_of_the_last_attempt(engine: Engine) -> None:
+def test_a_fit_keeps_the_epochs_of_its_last_attempt(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id)
@@ -171,7 +171,7 @@ def test_three_lost_attempts_fail_the_fit_with_the_reason(engine: Engine) -> Non
     assert ledger.claim(job_id).fold == 1, "the other fold is trained all the same"
 
 
-def test_giving_a_fit_back_costs_it_nothing(engine: Engine) -> None:
+def test_releasing_a_fit_costs_no_attempt(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     for _ in range(MAX_LOST_ATTEMPTS + 2):
@@ -182,7 +182,7 @@ def test_giving_a_fit_back_costs_it_nothing(engine: Engine) -> None:
     assert {attempt.outcome for attempt in ledger.attempts(claim.fit_id)} == {Outcome.RELEASED}
 
 
-def test_a_job_trains_no_more_at_a_time_than_it_may(engine: Engine) -> None:
+def test_a_job_keeps_its_limit_of_parallel_fits(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(3, limits={"max_parallel_fits": 2}))
     with reading(engine) as session:
@@ -197,7 +197,7 @@ def test_a_job_trains_no_more_at_a_time_than_it_may(engine: Engine) -> None:
     assert ledger.none_to_claim(job_id)
 
 
-def test_jobs_share_the_workers_the_one_with_the_fewest_running_first(engine: Engine) -> None:
+def test_the_job_with_the_fewest_running_fits_is_claimed_from_first(engine: Engine) -> None:
     ledger = Ledger(engine)
     jobs = [ledger.post(grid(3)) for _ in range(3)]
     with writing(engine) as session:
@@ -218,7 +218,7 @@ def test_jobs_share_the_workers_the_one_with_the_fewest_running_first(engine: En
     assert ledger.job(fewest).fits_running == 3
 
 
-def test_what_cannot_be_claimed_is_not_offered(engine: Engine) -> None:
+def test_jobs_without_claimable_fits_are_not_listed(engine: Engine) -> None:
     ledger = Ledger(engine)
     cancelled, ended, held = (ledger.post(grid(1, evaluation={"cv": 2, "refit": False})) for _ in range(3))
     ledger.cancel(cancelled)
@@ -229,7 +229,7 @@ def test_what_cannot_be_claimed_is_not_offered(engine: Engine) -> None:
         assert claims.list_claimable(session) == []
 
 
-def test_a_lease_lapses_only_as_it_was_seen(engine: Engine) -> None:
+def test_a_lease_expires_only_if_it_was_not_renewed_since_it_was_read(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     late, alive = ledger.claim(job_id), ledger.claim(job_id)
@@ -244,7 +244,7 @@ def test_a_lease_lapses_only_as_it_was_seen(engine: Engine) -> None:
     assert [ledger.fit(one.fit_id).state for one in (late, alive)] == [State.QUEUED, State.RUNNING]
 
 
-def test_the_death_of_a_process_is_known_by_its_message(engine: Engine) -> None:
+def test_the_death_of_a_process_is_recorded_by_its_message(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.finish(ledger.claim(job_id, "w1", "m1"))
@@ -257,7 +257,7 @@ def test_the_death_of_a_process_is_known_by_its_message(engine: Engine) -> None:
     assert not ledger.do(claims.record_process_death, "stray", "w1", Outcome.HUNG, GONE)
 
 
-def test_a_death_that_house_keeping_saw_first_still_gives_its_reason(engine: Engine) -> None:
+def test_a_death_gives_its_reason_even_after_the_lease_has_expired(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id, "w1", "m1")
@@ -270,7 +270,7 @@ def test_a_death_that_house_keeping_saw_first_still_gives_its_reason(engine: Eng
     assert ledger.finish(again)
 
 
-def test_a_death_explains_the_last_attempt_of_its_message_and_no_earlier_one(engine: Engine) -> None:
+def test_a_death_explains_only_the_last_attempt_of_its_message(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id, "w1", "m1")
@@ -283,7 +283,7 @@ def test_a_death_explains_the_last_attempt_of_its_message_and_no_earlier_one(eng
     assert outcomes == [Outcome.LOST, Outcome.LOST, Outcome.HUNG]
 
 
-def test_a_death_on_a_message_that_came_twice_is_left_to_the_leases(engine: Engine) -> None:
+def test_a_death_on_a_duplicate_message_is_left_to_the_leases(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     held = [ledger.claim(job_id, "w1", "twice") for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A deleted job is gone at once, and its rows little by little: nobody waits for the largest of them."""
+"""Deletion: a job disappears at once and its rows piece by piece, so that no other transaction waits long."""
 
 import threading
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FITS = 600
 
 @pytest.fixture
 def large(engine: Engine) -> tuple[Engine, UUID]:
-    """An ended job with some 100,000s of epochs."""
+    """An ended job with several 100,000 epochs."""
     ledger = Ledger(engine, audits=False)
     job_id = ledger.post(grid(FITS // 3, evaluation={"cv": 3, "refit": False}))
     claim = ledger.claim(job_id)
@@ -51,7 +51,7 @@ def client(large: tuple[Engine, UUID]) -> Iterator[TestClient]:
         yield made
 
 
-def test_a_large_job_is_gone_at_once_and_others_write_while_its_rows_go(
+def test_a_large_job_disappears_at_once_and_others_write_while_its_rows_are_deleted(
     large: tuple[Engine, UUID], client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, job_id = large
@@ -88,7 +88,7 @@ def sweep_all(engine: Engine) -> None:
         housekeeping.sweep(engine, threading.Event())
 
 
-def test_it_takes_many_small_transactions(large: tuple[Engine, UUID]) -> None:
+def test_rows_are_deleted_in_many_small_transactions(large: tuple[Engine, UUID]) -> None:
     engine, job_id = large
     begin(engine, job_id)
     before = FITS * EPOCHS
@@ -107,7 +107,7 @@ def begin(engine: Engine, job_id: UUID) -> None:
         deletions.begin_deletion(session, session.get_one(Job, job_id))
 
 
-def test_several_at_once_and_one_after_another_end_it(large: tuple[Engine, UUID]) -> None:
+def test_concurrent_and_interrupted_sweeps_complete_a_deletion(large: tuple[Engine, UUID]) -> None:
     engine, job_id = large
     begin(engine, job_id)
     halt = threading.Event()
@@ -122,7 +122,7 @@ def test_several_at_once_and_one_after_another_end_it(large: tuple[Engine, UUID]
     assert [count(engine, table) for table in (Trial, Fit, Attempt, EpochRow, Deletion)] == [0] * 5
 
 
-def test_what_is_left_of_a_deleted_job_is_nobodys_to_see_or_claim(engine: Engine) -> None:
+def test_rows_of_a_deleted_job_can_be_neither_read_nor_claimed(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     claim = ledger.claim(job_id)

@@ -1,4 +1,4 @@
-"""House-keeping: leases that ran out, wakes that were lost, databases and brokers that are away."""
+"""Housekeeping: expired leases, lost wakes, databases and brokers that are away."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ from tests.support.watching import Watching
 
 
 def row(engine: Engine, claim: Claim) -> Fit:
-    """The claim's fit as it stands."""
+    """The current row of the claim's fit."""
     with writing(engine) as session:
         return session.get_one(Fit, claim.fit_id)
 
@@ -40,14 +40,14 @@ def renewing(engine: Engine, *kept: Claim) -> Callable[[float], None]:
 
 
 def move_leases(engine: Engine, seconds: float) -> None:
-    """Move all leases, as seen by a database whose clock has leapt the other way."""
+    """Move all leases, as if the database's clock had jumped in the other direction."""
     with writing(engine) as session:
         for hold, until in claims.list_leases(session):
             moved = until + timedelta(seconds=seconds)
             session.execute(update(Fit).where(Fit.id == hold.fit_id).values(lease_until=moved))
 
 
-def test_a_fit_whose_lease_is_not_renewed_goes_back(engine: Engine) -> None:
+def test_a_fit_whose_lease_is_not_renewed_is_requeued(engine: Engine) -> None:
     ledger = Ledger(engine)
     lost, kept = (lambda job: (ledger.claim(job), ledger.claim(job)))(ledger.post(grid(2)))
     watching = Watching(engine)
@@ -64,7 +64,7 @@ def test_a_fit_whose_lease_is_not_renewed_goes_back(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-60.0, -86_400.0, 3600.0])
-def test_clocks_that_leap_lose_no_fit_of_a_worker_that_lives(engine: Engine, seconds: float) -> None:
+def test_clock_jumps_cost_a_live_worker_no_fit(engine: Engine, seconds: float) -> None:
     """A machine that sleeps, or whose clock is set, moves all leases with respect to the database's clock."""
     ledger = Ledger(engine)
     claim = ledger.claim(ledger.post(grid(1)))
@@ -81,20 +81,20 @@ def test_clocks_that_leap_lose_no_fit_of_a_worker_that_lives(engine: Engine, sec
 
 
 @pytest.mark.parametrize("seconds", [-60.0, 86_400.0], ids=["long over", "further ahead than leases are long"])
-def test_clocks_that_leap_keep_no_fit_of_a_dead_worker(engine: Engine, seconds: float) -> None:
+def test_clock_jumps_do_not_keep_the_fits_of_a_dead_worker(engine: Engine, seconds: float) -> None:
     claim = Ledger(engine).claim(Ledger(engine).post(grid(1)))
     move_leases(engine, seconds)
     Watching(engine).look_on(18)
     assert row(engine, claim).state == State.QUEUED
 
 
-def test_leases_that_are_moved_back_are_no_sign_of_life(engine: Engine) -> None:
+def test_a_lease_that_is_moved_back_does_not_count_as_renewed(engine: Engine) -> None:
     claim = Ledger(engine).claim(Ledger(engine).post(grid(1)))
     Watching(engine).look_on(18, lambda _: move_leases(engine, -60))
     assert row(engine, claim).state == State.QUEUED
 
 
-def test_a_process_that_was_held_up_itself_gives_workers_time_to_speak(engine: Engine) -> None:
+def test_after_a_pause_of_housekeeping_workers_have_time_to_renew(engine: Engine) -> None:
     claim = Ledger(engine).claim(Ledger(engine).post(grid(1)))
     watching = Watching(engine)
     watching.look_on(8)
@@ -104,7 +104,7 @@ def test_a_process_that_was_held_up_itself_gives_workers_time_to_speak(engine: E
     assert row(engine, claim).state == State.QUEUED
 
 
-def test_a_lease_that_is_renewed_at_the_last_moment_stays(engine: Engine) -> None:
+def test_a_lease_renewed_at_the_last_moment_does_not_expire(engine: Engine) -> None:
     ledger = Ledger(engine)
     claim = ledger.claim(ledger.post(grid(1)))
     with reading(engine) as session:
@@ -114,7 +114,7 @@ def test_a_lease_that_is_renewed_at_the_last_moment_stays(engine: Engine) -> Non
     assert row(engine, claim).state == State.RUNNING
 
 
-def test_several_houses_at_once_take_a_fit_back_once(engine: Engine) -> None:
+def test_concurrent_housekeepers_requeue_a_fit_once(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     lost = [ledger.claim(job_id) for _ in range(6)]
@@ -141,7 +141,7 @@ def test_old_keys_are_dropped_and_new_ones_kept(engine: Engine) -> None:
 
 @pytest.fixture
 def queue(broker: Broker) -> Iterator[Broker]:
-    """An empty queue that this process's wakes go to."""
+    """An empty queue that receives this process's wakes."""
     usual = wakes.celery.conf.broker_url
     wakes.celery.conf.broker_url = broker.url
     broker.client().flushall()
@@ -149,7 +149,7 @@ def queue(broker: Broker) -> Iterator[Broker]:
     wakes.celery.conf.broker_url = usual
 
 
-def test_workers_are_woken_once_when_fits_wait_and_no_wake_does(sqlite_engine: Engine, queue: Broker) -> None:
+def test_wakes_are_sent_only_if_fits_wait_and_no_wake_does(sqlite_engine: Engine, queue: Broker) -> None:
     housekeeping.notify_workers(sqlite_engine)
     assert wakes.count_waiting_wakes() == 0
     Ledger(sqlite_engine).post(grid(3))
@@ -159,7 +159,7 @@ def test_workers_are_woken_once_when_fits_wait_and_no_wake_does(sqlite_engine: E
     assert wakes.count_waiting_wakes() == 10
 
 
-def test_no_more_workers_are_woken_than_the_job_may_use(sqlite_engine: Engine, queue: Broker) -> None:
+def test_no_more_wakes_are_sent_than_the_job_may_use_workers(sqlite_engine: Engine, queue: Broker) -> None:
     Ledger(sqlite_engine).post(grid(3, limits={"max_parallel_fits": 2}))
     housekeeping.notify_workers(sqlite_engine)
     assert wakes.count_waiting_wakes() == 2
@@ -167,7 +167,7 @@ def test_no_more_workers_are_woken_than_the_job_may_use(sqlite_engine: Engine, q
 
 @contextmanager
 def kept(engine: Engine) -> Iterator[housekeeping.Housekeeper]:
-    """House-keeping in its thread."""
+    """Housekeeping in its thread."""
     keeper = housekeeping.Housekeeper(engine)
     keeper.prepare()
     keeper.start()
@@ -179,14 +179,14 @@ def kept(engine: Engine) -> Iterator[housekeeping.Housekeeper]:
 
 
 def eventually(done: Callable[[], bool]) -> bool:
-    """Whether it comes to be so within a minute."""
+    """Whether the condition becomes true within a minute."""
     deadline = time.monotonic() + 60
     while not (came := done()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return came
 
 
-def test_a_broker_that_is_away_keeps_no_lease_from_running_out(
+def test_leases_expire_while_the_broker_is_away(
     sqlite_engine: Engine, queue: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "LEASE_SECONDS", 1.0)
@@ -202,7 +202,7 @@ def test_a_broker_that_is_away_keeps_no_lease_from_running_out(
 
 
 @pytest.mark.parametrize("chore", ["requeue_expired", "notify_workers", "sweep"])
-def test_whatever_goes_wrong_in_one_chore_is_told_once_and_the_others_are_done(
+def test_a_failing_chore_is_logged_once_and_the_others_are_done(
     sqlite_engine: Engine,
     queue: Broker,
     monkeypatch: pytest.MonkeyPatch,
@@ -232,7 +232,7 @@ def test_whatever_goes_wrong_in_one_chore_is_told_once_and_the_others_are_done(
     assert said == [("ERROR", "house-keeping fails"), ("WARNING", "house-keeping goes on")]
 
 
-def test_a_new_database_gets_its_tables_from_house_keeping(tmp_path: Path) -> None:
+def test_housekeeping_migrates_a_new_database(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'new.db'}")
     housekeeping.Housekeeper(engine).prepare()
     assert inspect(engine).has_table("jobs")

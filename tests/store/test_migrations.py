@@ -1,4 +1,4 @@
-"""Migrations run once however many processes start at once, and end where the tables are."""
+"""Migrations run once however many processes start together, and produce the schema of the tables."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def difference(engine: Engine) -> list[object]:
-    """What Alembic would still change."""
+    """The differences that Alembic finds between schema and tables."""
     with engine.connect() as connection:
         return list(
             compare_metadata(
@@ -60,7 +60,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("revision", ["0001", None], ids=["from the first", "from nothing"])
-def test_each_step_can_be_taken_alone(database_url: str, revision: str | None) -> None:
+def test_each_migration_runs_on_its_own(database_url: str, revision: str | None) -> None:
     engine = at_revision(database_url, revision) if revision else connect(database_url)
     migrate(engine)
     assert difference(engine) == []
@@ -68,7 +68,7 @@ def test_each_step_can_be_taken_alone(database_url: str, revision: str | None) -
 
 
 def copy(source: Engine, target: Engine) -> None:
-    """Write all rows of one database into another, which has an older schema: what that cannot hold stays out."""
+    """Copy all rows into a database with an older schema, without the columns that it lacks."""
     older = MetaData()
     older.reflect(target)
     with source.connect() as given, target.execution_options(writes=True).begin() as taken:
@@ -89,7 +89,7 @@ def written(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.mark.parametrize("revision", ["0002", "0004"])
-def test_what_was_recorded_before_is_there_afterwards(database_url: str, written: Ledger, revision: str) -> None:
+def test_migrations_keep_what_was_recorded(database_url: str, written: Ledger, revision: str) -> None:
     job_id = written.post(grid(2))
     hold = written.claim(job_id)
     epoch = {"epoch": 1, "loss": 0.25, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}
@@ -107,9 +107,7 @@ def test_what_was_recorded_before_is_there_afterwards(database_url: str, written
 
 
 @pytest.mark.parametrize("spec", ["null", "[]", "{}", '{"dataset": 1}', '{"dataset": {"name": null}}'])
-def test_a_job_whose_stored_spec_is_anything_at_all_is_migrated_too(
-    database_url: str, written: Ledger, spec: str
-) -> None:
+def test_jobs_with_any_stored_spec_are_migrated(database_url: str, written: Ledger, spec: str) -> None:
     job_id = written.post(grid(1))
     ledger = Ledger(at_revision(database_url, "0004"))
     copy(written.engine, ledger.engine)
@@ -121,7 +119,7 @@ def test_a_job_whose_stored_spec_is_anything_at_all_is_migrated_too(
 
 
 def began_with_alembic_s_table(url: str, revision: str) -> Engine:
-    """A database as Tunewell made it before it had a version table of its own."""
+    """A database made before Tunewell had its own version table."""
     engine = at_revision(url, revision)
     with engine.execution_options(writes=True).begin() as connection:
         connection.execute(text(f"ALTER TABLE {VERSION_TABLE} RENAME TO alembic_version"))
@@ -209,7 +207,7 @@ def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("revision", [None, "0001"], ids=["empty", "older"])
-def test_eight_processes_that_start_at_once_all_reach_the_newest_schema(
+def test_eight_processes_that_start_together_all_reach_the_newest_schema(
     database_url: str, revision: str | None
 ) -> None:
     if revision:
@@ -221,7 +219,7 @@ def test_eight_processes_that_start_at_once_all_reach_the_newest_schema(
 
 
 @pytest.mark.parametrize("revision", [None, "0001"], ids=["empty", "older"])
-def test_a_starter_that_is_killed_in_the_middle_leaves_the_others_a_clean_slate(
+def test_other_processes_migrate_after_one_was_killed_during_its_migration(
     database_url: str, revision: str | None
 ) -> None:
     if revision:
@@ -240,7 +238,7 @@ def test_a_starter_that_is_killed_in_the_middle_leaves_the_others_a_clean_slate(
 
 
 def start(url: str, in_the_middle: Event | None = None) -> None:
-    """Start as API and workers do; a victim stays in the middle until it is killed."""
+    """Start as API and workers do; a victim stops during its migration until it is killed."""
     engine = connect(url)
 
     def stay(connection: Any, cursor: Any, statement: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""A fit's end ends its trial, its search and its job, as scikit-learn would judge them."""
+"""Outcomes: what the end of a fit means for its trial, its search and its job."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from tests.support.ledger import BROKEN, Ledger, grid
 SCORES = [0.1 + 0.2, 0.7, 0.9000000000000001, 0.123456789012345, 0.333333333333333, 0.5, 0.6, 0.75, 0.8, 0.99]
 
 
-def test_a_trials_accuracy_is_the_mean_of_its_folds_and_the_populations_deviation(engine: Engine) -> None:
+def test_a_trial_has_the_mean_and_population_deviation_of_its_folds(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1, evaluation={"cv": 10}))
     ledger.finish_search(job_id, lambda _, fold: SCORES[fold])
@@ -26,7 +26,7 @@ def test_a_trials_accuracy_is_the_mean_of_its_folds_and_the_populations_deviatio
     assert trial.fit_seconds == 20.0
 
 
-def test_a_trial_waits_for_its_last_fold(engine: Engine) -> None:
+def test_a_trial_ends_with_its_last_fold(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     for _ in range(2):
@@ -48,7 +48,7 @@ def test_a_trial_with_a_failed_fold_has_no_mean(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["the cheap ones last", "the cheap ones first"])
-def test_the_winner_of_a_tie_is_the_earliest_in_whatever_order_they_end(engine: Engine, order: int) -> None:
+def test_the_best_trial_of_a_tie_is_the_first_in_whatever_order_they_end(engine: Engine, order: int) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(4, evaluation={"validation_split": 0.5}))
     held = [ledger.claim(job_id) for _ in range(4)]
@@ -61,7 +61,7 @@ def test_the_winner_of_a_tie_is_the_earliest_in_whatever_order_they_end(engine: 
     assert (job.best_accuracy, job.environment) == (0.75, {"tunewell": "0", "found": "0.75"})
 
 
-def test_the_last_fold_of_the_search_writes_the_winners_refit_and_its_end_ends_the_job(engine: Engine) -> None:
+def test_the_last_fold_makes_the_refit_claimable_and_the_refit_ends_the_job(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(3, evaluation={"cv": 2}))
     ledger.finish_search(job_id, lambda trial, _: 0.9 if trial == 1 else 0.5)
@@ -95,7 +95,7 @@ def test_a_holdout_has_one_fold_and_a_deviation_of_zero(engine: Engine) -> None:
     assert ledger.job(job_id).state == JobState.SUCCEEDED
 
 
-def test_a_refit_that_fails_fails_the_job_which_keeps_its_best(engine: Engine) -> None:
+def test_a_failed_refit_fails_the_job_which_keeps_its_best_trial(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     ledger.finish_search(job_id, lambda *_: 0.5)
@@ -105,7 +105,7 @@ def test_a_refit_that_fails_fails_the_job_which_keeps_its_best(engine: Engine) -
     assert job.error == BROKEN | {"message": "no such luck"}
 
 
-def test_a_refit_that_is_lost_is_tried_again(engine: Engine) -> None:
+def test_a_lost_refit_is_retried(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     ledger.finish_search(job_id, lambda *_: 0.5)
@@ -117,7 +117,7 @@ def test_a_refit_that_is_lost_is_tried_again(engine: Engine) -> None:
     assert job.state == JobState.FAILED and job.error and "given up after 3 attempts" in job.error["message"]
 
 
-def test_a_job_none_of_whose_trials_succeeded_fails_with_the_first_reason(engine: Engine) -> None:
+def test_a_job_without_a_succeeded_trial_fails_with_the_first_reason(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2, evaluation={"cv": 2}))
     held = [ledger.claim(job_id) for _ in range(4)]
@@ -147,7 +147,7 @@ def test_a_job_ends_as_soon_as_too_many_trials_have_failed(engine: Engine, most:
     assert not ledger.do(claims.renew, alive, 15.0)
 
 
-def test_as_many_failed_trials_as_are_allowed_do_not_end_a_job(engine: Engine) -> None:
+def test_a_job_goes_on_with_as_many_failed_trials_as_allowed(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(3, evaluation={"validation_split": 0.5}, limits={"max_failed_trials": 2}))
     ledger.finish_search(job_id, lambda trial, _: None if trial else 0.5)
@@ -156,7 +156,7 @@ def test_as_many_failed_trials_as_are_allowed_do_not_end_a_job(engine: Engine) -
     assert (job.state, job.trials_failed) == (JobState.SUCCEEDED, 2)
 
 
-def test_a_data_set_that_no_worker_has_fails_the_job_at_once(engine: Engine) -> None:
+def test_a_job_fails_at_once_if_no_worker_has_its_data_set(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     reason = BROKEN | {"type": "DatasetUnavailable", "message": "put mnist.npz there"}
@@ -166,7 +166,7 @@ def test_a_data_set_that_no_worker_has_fails_the_job_at_once(engine: Engine) -> 
     assert (job.fits_failed, job.fits_cancelled) == (0, 7)
 
 
-def test_a_data_set_that_cannot_be_had_does_not_undo_a_cancellation(engine: Engine) -> None:
+def test_a_missing_data_set_does_not_undo_a_cancellation(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     first, second = ledger.claim(job_id), ledger.claim(job_id)
@@ -184,7 +184,7 @@ END: dict[str, Callable[[Ledger, claims.Claim], object]] = {
 
 
 @pytest.mark.parametrize("end", END)
-def test_what_is_left_to_do_shrinks_with_every_end(sqlite_engine: Engine, end: str) -> None:
+def test_the_cost_left_shrinks_with_every_ended_fit(sqlite_engine: Engine, end: str) -> None:
     ledger, spec = Ledger(sqlite_engine), grid(2, evaluation={"cv": 2})
     job_id = ledger.post(spec)
     left = ledger.job(job_id).cost_left
@@ -196,7 +196,7 @@ def test_what_is_left_to_do_shrinks_with_every_end(sqlite_engine: Engine, end: s
     assert (job.cost_done, job.seconds_done) == ((pytest.approx(cost), 2.5) if end == "finish" else (0.0, 0.0))
 
 
-def test_when_the_search_is_over_the_refits_cost_is_what_is_left(sqlite_engine: Engine) -> None:
+def test_after_the_search_the_cost_left_is_that_of_the_refit(sqlite_engine: Engine) -> None:
     ledger, spec = Ledger(sqlite_engine), grid(3, evaluation={"cv": 2})
     job_id = ledger.post(spec)
     ledger.finish_search(job_id, lambda trial, _: 0.5 - trial / 10)
@@ -205,7 +205,7 @@ def test_when_the_search_is_over_the_refits_cost_is_what_is_left(sqlite_engine: 
     assert ledger.job(job_id).cost_left == 0
 
 
-def test_a_share_is_what_a_fold_trains_on() -> None:
+def test_the_train_share_is_that_of_a_fold() -> None:
     shares: list[tuple[JobSpec, float]] = [
         (grid(evaluation={"cv": 5}), 0.8),
         (grid(evaluation={"validation_split": 0.25}), 0.75),

@@ -1,4 +1,4 @@
-"""What clients read equals scikit-learn's own `cv_results_`, and pages neither lose nor repeat a trial."""
+"""Queries: `cv_results_` as scikit-learn computes it, and pages without gaps or repetitions."""
 
 import json
 import math
@@ -24,7 +24,7 @@ IDS = np.repeat(np.arange(2), SAMPLES // 2)
 
 
 class Oracle(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Scores a pure function of its parameters and its fold, which it knows by the samples that it is given."""
+    """An estimator whose score is a pure function of its parameters and of the fold, recognized by its samples."""
 
     def __init__(self, num_neurons: int = 8, learning_rate: float = 0.1, optimizer: str = "adam", folds: int = 3):
         self.num_neurons, self.learning_rate, self.optimizer, self.folds = num_neurons, learning_rate, optimizer, folds
@@ -149,7 +149,7 @@ def test_a_single_split_is_one_column(engine: Engine) -> None:
     assert results["std_score_time"][0] == 0.0
 
 
-def test_results_hold_the_trials_that_have_ended_and_no_others(engine: Engine) -> None:
+def test_results_contain_exactly_the_trials_that_have_ended(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"cv": 2}))
     with transaction(engine) as session:
@@ -162,7 +162,7 @@ def test_results_hold_the_trials_that_have_ended_and_no_others(engine: Engine) -
     assert results["params"] == [ended.params]
 
 
-def test_where_every_trial_failed_all_share_the_first_rank(sqlite_engine: Engine) -> None:
+def test_if_every_trial_failed_all_share_the_first_rank(sqlite_engine: Engine) -> None:
     ledger = Ledger(sqlite_engine)
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda *_: None)
@@ -174,7 +174,7 @@ ACCURACIES = [0.5, 0.9, None, 0.5, 0.7, None, 0.9, 0.1, 0.5, 0.30000000000000004
 
 
 def paged(ledger: Ledger, page_size: int, sort: queries.TrialSort, state: State | None = None) -> list[Trial]:
-    """All trials, page by page, each page begun where the last one ended."""
+    """All trials, page by page, each starting where the one before ended."""
     trials = {"strategy": "grid", "param_grid": {"num_neurons": list(range(1, len(ACCURACIES) + 1))}}
     job_id = ledger.post(spec(trials, evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda trial, _: ACCURACIES[trial])
@@ -195,11 +195,11 @@ def paged(ledger: Ledger, page_size: int, sort: queries.TrialSort, state: State 
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 5, 100])
-def test_pages_join_to_the_whole_list_however_it_is_sorted(sqlite_engine: Engine, page_size: int) -> None:
+def test_pages_add_up_to_the_whole_list_in_every_order(sqlite_engine: Engine, page_size: int) -> None:
     assert_pages(sqlite_engine, page_size)
 
 
-def test_pages_join_on_either_database(engine: Engine) -> None:
+def test_pages_add_up_on_either_database(engine: Engine) -> None:
     assert_pages(engine, 2)
 
 
@@ -220,7 +220,7 @@ def assert_pages(engine: Engine, page_size: int) -> None:
     assert [trial.number for trial in paged(ledger, page_size, "-validation_accuracy", State.SUCCEEDED)] == falling
 
 
-def test_jobs_come_newest_first_and_those_of_one_moment_each_once(engine: Engine) -> None:
+def test_jobs_are_listed_newest_first_and_once_even_if_created_at_the_same_time(engine: Engine) -> None:
     ledger = Ledger(engine)
     posted = [ledger.post(spec(SEARCHES["one candidate"])) for _ in range(5)]
     ages = [30, 10, 20, 20, 20]
@@ -245,7 +245,7 @@ def test_jobs_come_newest_first_and_those_of_one_moment_each_once(engine: Engine
         assert [job.id for job in queries.list_page_of_jobs(session, JobState.CANCELLED, None, 9)] == [posted[1]]
 
 
-def test_the_winner_of_each_job_is_found_at_once(engine: Engine) -> None:
+def test_the_best_params_of_several_jobs_are_found_together(engine: Engine) -> None:
     ledger = Ledger(engine)
     won, open_still = (ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5})) for _ in range(2))
     ledger.finish_search(won, lambda trial, _: 0.9 if trial == 3 else 0.5)
@@ -255,7 +255,7 @@ def test_the_winner_of_each_job_is_found_at_once(engine: Engine) -> None:
         assert queries.find_best_params(session, [ledger.job(open_still)]) == {}
 
 
-def test_a_trials_fits_come_fold_by_fold_and_the_refit_last(engine: Engine) -> None:
+def test_the_fits_of_a_trial_are_listed_by_fold_and_the_refit_last(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["one candidate"]))
     ledger.finish_search(job_id, lambda *_: 0.5)

@@ -1,4 +1,4 @@
-"""However many processes reach for a fit at once, one of them has it."""
+"""Processes that race for a fit: exactly one of them claims it."""
 
 from sqlalchemy import Engine
 
@@ -8,7 +8,7 @@ from tests.support.racing import race
 ROUNDS = 100
 
 
-def test_of_eight_processes_that_race_for_a_fit_one_wins_each_time(engine: Engine) -> None:
+def test_exactly_one_of_eight_racing_processes_claims_a_fit(engine: Engine) -> None:
     run = race(engine, ROUNDS)
     assert run.errors == []
     assert run.winners == run.recorded == [1] * ROUNDS

@@ -1,4 +1,4 @@
-"""A PostgreSQL that turns read-only, as in a failover, is away like one that does not answer."""
+"""A PostgreSQL that turns read-only, as in a failover, is handled like one that does not respond."""
 
 import threading
 import time
@@ -36,11 +36,11 @@ def set_read_only(postgres: Postgres, how: str) -> None:
 
 @contextmanager
 def read_only(postgres: Postgres, engine: Engine) -> Iterator[None]:
-    """The server takes no changes; all its sessions know when this begins, and again when it ends."""
+    """A server that is read-only inside the block, in all its sessions."""
     try:
         set_read_only(postgres, "on")
         eventually(lambda: told(engine) == "on")
-        time.sleep(1.0)  # the other sessions hear of it at about the same time
+        time.sleep(1.0)  # the other sessions see it at about the same time
         yield
     finally:
         set_read_only(postgres, "off")
@@ -62,14 +62,14 @@ def eventually(done: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def own_engine(postgres: Postgres) -> Iterator[Engine]:
-    """A database of this test's own."""
+    """A database for this test alone."""
     made = connect(postgres.new_database())
     migrate(made)
     yield made
     made.dispose()
 
 
-def test_everything_that_changes_something_is_a_503_and_everything_else_answers(
+def test_changes_are_a_503_and_reads_succeed(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     with TestClient(create_app(own_engine, SilentHouse), raise_server_exceptions=False) as client:
@@ -93,7 +93,7 @@ def test_everything_that_changes_something_is_a_503_and_everything_else_answers(
     assert says(caplog) == ["database away", "database back"]
 
 
-def test_a_fit_that_ends_meanwhile_is_recorded_on_its_first_attempt(
+def test_a_fit_that_ends_while_read_only_is_recorded_on_its_first_attempt(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(own_engine)
@@ -118,7 +118,7 @@ def test_a_fit_that_ends_meanwhile_is_recorded_on_its_first_attempt(
     assert len(says(caplog)) <= 10
 
 
-def test_whoever_claims_meanwhile_waits_and_says_so_once(
+def test_claims_wait_while_read_only_and_log_it_once(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(own_engine)
@@ -140,7 +140,7 @@ def test_whoever_claims_meanwhile_waits_and_says_so_once(
     assert says(caplog) == ["database away", "database back"]
 
 
-def test_whoever_waits_to_claim_can_be_stopped(postgres: Postgres, own_engine: Engine) -> None:
+def test_a_worker_that_waits_to_claim_can_be_stopped(postgres: Postgres, own_engine: Engine) -> None:
     Ledger(own_engine).post(spec(1))
     asked = threading.Event()
     process = Process()
@@ -159,7 +159,7 @@ def test_whoever_waits_to_claim_can_be_stopped(postgres: Postgres, own_engine: E
         assert not worker.is_alive()
 
 
-def test_house_keeping_takes_no_lease_back_that_no_worker_could_renew(
+def test_no_lease_expires_while_no_worker_can_renew(
     postgres: Postgres, own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in {"LEASE": 4.0, "OVERDUE": 0.5, "ROUND": 0.1}.items():
@@ -178,14 +178,14 @@ def test_house_keeping_takes_no_lease_back_that_no_worker_could_renew(
 
 
 @pytest.mark.parametrize("state", [*PASSING, "08006", "40001", "53100", "53300", "55P03", "57014", "57P01", "57P03"])
-def test_what_passes_is_known_by_its_sqlstate(postgres_engine: Engine, state: str) -> None:
+def test_passing_conditions_are_recognized_by_sqlstate(postgres_engine: Engine, state: str) -> None:
     raised = f"DO $$ BEGIN RAISE EXCEPTION 'as it happens' USING ERRCODE = '{state}'; END $$"
     for transaction in (reading, writing):
         with pytest.raises(AWAY), transaction(postgres_engine) as session:
             session.execute(text(raised))
 
 
-def test_what_does_not_pass_is_no_outage(postgres_engine: Engine) -> None:
+def test_lasting_errors_are_not_outages(postgres_engine: Engine) -> None:
     wrong = errors.lookup("22012")
     with pytest.raises(Exception) as caught, writing(postgres_engine) as session:
         session.execute(text("SELECT 1 / 0"))
@@ -194,5 +194,5 @@ def test_what_does_not_pass_is_no_outage(postgres_engine: Engine) -> None:
 
 
 def says(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What Tunewell has logged as unusual."""
+    """Tunewell's log records from warnings up."""
     return [one.message for one in caplog.records if one.name.startswith("tunewell") and one.levelname != "INFO"]

@@ -1,4 +1,4 @@
-"""PostgreSQL's sessions: their limits, and the service behind a pooler that gives each transaction another one."""
+"""PostgreSQL sessions: their limits, and the service behind a pooler in transaction mode."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ def test_every_session_has_its_limits(postgres_engine: Engine) -> None:
     assert limits(postgres_engine) == ["30s", "30s", "UTC"]
 
 
-def test_every_transaction_behind_a_pooler_has_the_limits_and_leaves_none(
+def test_every_transaction_behind_a_pooler_has_the_limits_and_resets_them(
     pooled_engine: Engine, postgres: Postgres
 ) -> None:
     assert limits(pooled_engine) == ["30s", "30s", "UTC"]

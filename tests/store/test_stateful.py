@@ -1,4 +1,4 @@
-"""The store against a simple model: whatever happens in whatever order, nothing is lost and nothing counted twice."""
+"""The store against a simple model: in any order of events nothing is lost and nothing is counted twice."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class ModelFit:
 
 @dataclass
 class ModelJob:
-    """A job as the contract tells of it."""
+    """A job as the API's contract describes it."""
 
     trials: int
     folds: int
@@ -122,7 +122,7 @@ class ModelJob:
 
 @dataclass(frozen=True)
 class Held:
-    """A claim, and the model's side of it; kept for ever, so that it is acted on late and twice too."""
+    """A claim and its fit in the model; kept after its end, so that late and repeated calls are tested too."""
 
     claim: Claim
     job: ModelJob
@@ -343,7 +343,7 @@ class Store(RuleBasedStateMachine):
 
 
 def finish_and_claim(session: Session, mine: Claim, accuracy: float, message: str) -> tuple[bool, Claim | None]:
-    """What `worker.runner` does between two fits."""
+    """Record and claim as `worker.runner` does between two fits."""
     done = claims.finish(session, mine, scored(accuracy))
     return done, claims.claim_following(session, mine.job_id, "w1", message) if done else None
 
@@ -368,11 +368,11 @@ def drive(engine: Engine, examples: int) -> None:
     run_machine(machine, settings=quick)
 
 
-def test_the_store_does_as_the_model_says(engine: Engine) -> None:
+def test_the_store_agrees_with_the_model(engine: Engine) -> None:
     drive(engine, 15 if engine.dialect.name == "postgresql" else 40)
 
 
-def test_without_the_attempt_in_the_fence_the_machine_finds_the_damage(
+def test_without_the_attempt_check_the_model_finds_the_error(
     sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "_fence", lambda attempt: (Fit.state == State.RUNNING, Fit.attempt > 0))

@@ -1,4 +1,4 @@
-"""Jobs come and go whole: with trials, fits, counters and keys, on both databases alike."""
+"""Jobs are created, cancelled and deleted with their trials, fits, counters and keys."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -14,7 +14,7 @@ from app.tuning.search.candidates import draw_candidates
 from tests.support.ledger import Ledger, grid, scored
 
 
-def test_a_new_job_is_there_with_everything_that_hangs_on_it(engine: Engine) -> None:
+def test_a_new_job_has_its_trials_fits_and_counters(engine: Engine) -> None:
     ledger, spec = Ledger(engine), grid(3, evaluation={"cv": 4}, limits={"max_parallel_fits": 2})
     job_id = ledger.post(spec)
     job = ledger.job(job_id)
@@ -33,7 +33,7 @@ def test_a_new_job_is_there_with_everything_that_hangs_on_it(engine: Engine) -> 
     assert all((fit.state, fit.attempt, fit.lost_attempts) == (State.QUEUED, 0, 0) for fit in fits)
 
 
-def test_moments_are_in_utc_by_the_databases_clock(engine: Engine) -> None:
+def test_timestamps_are_utc_by_the_databases_clock(engine: Engine) -> None:
     ledger = Ledger(engine)
     created = ledger.job(ledger.post(grid(1))).created_at
     assert created.tzinfo is UTC
@@ -45,14 +45,14 @@ def test_moments_are_in_utc_by_the_databases_clock(engine: Engine) -> None:
     [({"cv": 2}, 7), ({"cv": 10, "refit": False}, 30), ({"validation_split": 0.25}, 4)],
     ids=["cv", "without refit", "holdout"],
 )
-def test_a_job_has_a_fit_a_fold_and_one_for_the_refit(
+def test_a_job_has_one_fit_per_fold_and_one_for_the_refit(
     sqlite_engine: Engine, evaluation: dict[str, float], fits: int
 ) -> None:
     ledger = Ledger(sqlite_engine)
     assert ledger.job(ledger.post(grid(3, evaluation=evaluation))).fits_total == fits
 
 
-def test_what_is_left_to_do_is_the_sum_of_all_fits(sqlite_engine: Engine) -> None:
+def test_the_cost_left_of_a_new_job_is_the_sum_of_its_fits(sqlite_engine: Engine) -> None:
     ledger = Ledger(sqlite_engine)
     for evaluation, share in (({"cv": 4}, 3 / 4 * 4), ({"validation_split": 0.25, "refit": True}, 0.75)):
         spec = grid(3, evaluation=evaluation)
@@ -60,7 +60,7 @@ def test_what_is_left_to_do_is_the_sum_of_all_fits(sqlite_engine: Engine) -> Non
         assert ledger.job(ledger.post(spec)).cost_left == pytest.approx(sum(costs) * share + max(costs))
 
 
-def test_a_job_of_ten_thousand_trials_is_written(sqlite_engine: Engine) -> None:
+def test_a_job_of_ten_thousand_trials_is_stored(sqlite_engine: Engine) -> None:
     search = {"num_neurons": list(range(1, 101)), "filters": list(range(1, 101))}
     spec = grid().model_copy(update={"search": grid().search.model_copy(update={"param_grid": search})})
     with writing(sqlite_engine) as session:
@@ -98,7 +98,7 @@ def test_a_cancelled_job_ends_when_its_running_fits_have_stopped(engine: Engine)
     assert [one.outcome for one in ledger.attempts(second.fit_id)] == [Outcome.CANCELLED]
 
 
-def test_what_finishes_while_its_job_is_being_cancelled_is_kept(engine: Engine) -> None:
+def test_a_fit_that_succeeds_while_its_job_is_being_cancelled_is_kept(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2, evaluation={"cv": 2}))
     held = [ledger.claim(job_id) for _ in range(2)]
@@ -111,7 +111,7 @@ def test_what_finishes_while_its_job_is_being_cancelled_is_kept(engine: Engine) 
 
 
 @pytest.mark.parametrize("end", [claims.release, claims.stop], ids=["released", "stopped"])
-def test_a_fit_given_back_to_a_cancelled_job_is_cancelled(engine: Engine, end: object) -> None:
+def test_a_fit_released_while_its_job_is_being_cancelled_is_cancelled(engine: Engine, end: object) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id)
@@ -121,7 +121,7 @@ def test_a_fit_given_back_to_a_cancelled_job_is_cancelled(engine: Engine, end: o
 
 
 @pytest.mark.parametrize("tries_before", [0, 2])
-def test_a_worker_lost_from_a_cancelled_job_ends_it(engine: Engine, tries_before: int) -> None:
+def test_a_job_being_cancelled_ends_when_its_last_worker_is_lost(engine: Engine, tries_before: int) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     for _ in range(tries_before):
@@ -178,7 +178,7 @@ def test_a_deleted_job_leaves_nothing(engine: Engine) -> None:
             assert session.scalar(select(func.count()).select_from(table)) == rows
 
 
-def test_acts_on_a_deleted_job_find_nothing(engine: Engine) -> None:
+def test_writes_to_a_deleted_job_change_nothing(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id)
@@ -199,7 +199,7 @@ def test_acts_on_a_deleted_job_find_nothing(engine: Engine) -> None:
     assert ledger.do(store.lock_job, uuid4()) is None
 
 
-def test_an_idempotency_key_holds_its_first_answer(engine: Engine) -> None:
+def test_an_idempotency_key_keeps_its_first_response(engine: Engine) -> None:
     with writing(engine) as session:
         assert store.find_remembered(session, "once") is None
         store.remember(session, "once", "0" * 64, '{"id": "…"}')
@@ -213,7 +213,7 @@ def test_an_idempotency_key_holds_its_first_answer(engine: Engine) -> None:
         assert known and known.body_sha256 == "0" * 64
 
 
-def test_a_key_that_came_second_takes_its_job_with_it(engine: Engine) -> None:
+def test_a_duplicate_key_rolls_its_job_back(engine: Engine) -> None:
     ledger, spec = Ledger(engine), grid(1)
     with writing(engine) as session:
         store.insert_job(session, spec, draw_candidates(spec))
@@ -226,7 +226,7 @@ def test_a_key_that_came_second_takes_its_job_with_it(engine: Engine) -> None:
         assert session.scalar(select(func.count()).select_from(Job)) == 1
 
 
-def test_keys_are_forgotten_after_a_day(engine: Engine) -> None:
+def test_idempotency_keys_are_deleted_after_a_day(engine: Engine) -> None:
     with writing(engine) as session:
         for key in ("old", "new"):
             store.remember(session, key, "0" * 64, "{}")

@@ -1,4 +1,4 @@
-"""Jobs that another version of Tunewell has stored: read as far as this version goes, and in nobody's way beyond."""
+"""Jobs stored by another version of Tunewell: read leniently, and no obstacle to other jobs."""
 
 import json
 from typing import Any
@@ -44,7 +44,7 @@ GARBAGE = ("null", "[]", '"spec"', "{}", "7")
 
 
 class Process:
-    """A training process that nobody stops."""
+    """A training process that is never asked to stop."""
 
     def stopping(self) -> bool:
         return False
@@ -57,7 +57,7 @@ class Process:
 
 
 def store_as(engine: Engine, job_id: str, column: str, value: str, table: str = "jobs") -> None:
-    """Write a column of the job's rows as another version might."""
+    """Write a column of the job's rows as another version might have."""
     postgres = engine.dialect.name == "postgresql"
     kind = "json" if postgres and column != "state" else "text"
     key = "id" if table == "jobs" else "job_id"
@@ -67,7 +67,7 @@ def store_as(engine: Engine, job_id: str, column: str, value: str, table: str = 
 
 
 def train_all(engine: Engine) -> int:
-    """Let a worker train whatever it may claim."""
+    """Train everything that a worker may claim."""
     return runner.run_fits(engine, lambda claim, keeper: scored(0.5), "w1@here", "message", Process(), 100)
 
 
@@ -92,14 +92,14 @@ def test_fields_that_this_version_does_not_know_are_ignored_at_every_depth(engin
     assert len(client.get("/v1/jobs").json()["items"]) == 3
 
 
-def test_fields_that_are_missing_have_their_defaults(engine: Engine, client: TestClient) -> None:
+def test_missing_fields_have_their_defaults(engine: Engine, client: TestClient) -> None:
     job = post(client, grid(1))
     store_as(engine, job["id"], "spec", json.dumps({"dataset": {"name": "digits"}, "search": job["spec"]["search"]}))
     assert client.get(f"/v1/jobs/{job['id']}").json() == job
 
 
 @pytest.mark.parametrize("part", [*UNREADABLE, *GARBAGE])
-def test_what_this_version_cannot_run_is_told_on_that_job_alone(part: str, engine: Engine, client: TestClient) -> None:
+def test_only_the_job_that_cannot_be_run_says_so(part: str, engine: Engine, client: TestClient) -> None:
     job, other = post(client, grid(2)), post(client, grid(1))
     stored = job["spec"] | UNREADABLE[part] if part in UNREADABLE else json.loads(part)
     record(engine, claim(engine, job["id"]) or pytest.fail("nothing to claim"), 0.5)
@@ -122,7 +122,7 @@ def test_what_this_version_cannot_run_is_told_on_that_job_alone(part: str, engin
     assert client.delete(address).status_code == 204
 
 
-def test_a_job_that_could_not_be_run_goes_on_as_soon_as_it_can(engine: Engine, client: TestClient) -> None:
+def test_a_job_that_could_not_be_run_goes_on_once_it_can(engine: Engine, client: TestClient) -> None:
     job = post(client, grid(2))
     store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
     assert train_all(engine) == 0
@@ -133,9 +133,7 @@ def test_a_job_that_could_not_be_run_goes_on_as_soon_as_it_can(engine: Engine, c
     assert client.get(f"/v1/jobs/{job['id']}").json()["state"] == "succeeded"
 
 
-def test_fits_of_it_that_run_are_recorded_and_those_that_are_lost_are_not_given_up(
-    engine: Engine, client: TestClient
-) -> None:
+def test_running_fits_of_such_a_job_are_recorded_and_lost_ones_are_retried(engine: Engine, client: TestClient) -> None:
     job = post(client, grid(2, evaluation={"cv": 2}))
     running = claim(engine, job["id"]) or pytest.fail("nothing to claim")
     for _ in range(4):
@@ -150,7 +148,7 @@ def test_fits_of_it_that_run_are_recorded_and_those_that_are_lost_are_not_given_
     assert (found["state"], found["fits"]["succeeded"], found["fits"]["queued"]) == ("running", 1, 4)
 
 
-def test_the_best_of_an_ended_job_is_shown_without_a_test_that_cannot_be_read(
+def test_the_best_of_an_ended_job_is_shown_without_an_unreadable_test_result(
     engine: Engine, client: TestClient
 ) -> None:
     job = post(client, grid(2))
@@ -210,7 +208,7 @@ def test_states_of_other_versions_are_shown_as_they_are(engine: Engine, client: 
     assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
 
 
-def test_a_column_that_is_no_json_is_shown_as_text(sqlite_engine: Engine, sqlite_client: TestClient) -> None:
+def test_a_column_with_invalid_json_is_shown_as_text(sqlite_engine: Engine, sqlite_client: TestClient) -> None:
     job, other = post(sqlite_client, grid(2)), post(sqlite_client, grid(1))
     for spec in ("no { JSON", "", "NaN", '{"a": "\\ud800"}', "[" * 100_000):
         store_as(sqlite_engine, job["id"], "spec", spec)

@@ -1,4 +1,4 @@
-"""Which worker may claim what: those that lack the data, rest, or have lost a fit leave it to others that are there."""
+"""Which worker may claim which fit, if it lacks the data, rests after a fault, or has lost the fit before."""
 
 from uuid import UUID
 
@@ -18,7 +18,7 @@ OTHER_DATA = {"dataset": {"name": "mnist"}}
 
 
 def lack(ledger: Ledger, job_id: UUID, worker: str) -> None:
-    """The worker claims a fit and finds that it has not the data."""
+    """The worker claims a fit and does not find the data."""
     assert ledger.do(claims.record_absence, ledger.claim(job_id, worker), worker, BROKEN)
 
 
@@ -29,7 +29,7 @@ def offered(ledger: Ledger, worker: str) -> list[UUID]:
 
 
 def may_claim(ledger: Ledger, job_id: UUID, worker: str) -> bool:
-    """Whether the worker is offered a fit of the job, and gets one; it is given back."""
+    """Whether a fit of the job is listed for the worker and can be claimed; it is released again."""
     is_offered = job_id in offered(ledger, worker)
     claim: Claim | None = ledger.do(claims.claim, job_id, worker, "m")
     assert (claim is not None) == is_offered
@@ -37,7 +37,7 @@ def may_claim(ledger: Ledger, job_id: UUID, worker: str) -> bool:
 
 
 def pass_time(ledger: Ledger, seconds: float) -> None:
-    """Let whatever was noted of workers have been noted so much earlier."""
+    """Set the times in the rows of workers and absences back."""
     with reading(ledger.engine) as session:
         rests = {one.name: one.rests_until for one in session.scalars(select(Worker))}
         absences = [(one.worker, one.dataset) for one in session.scalars(select(Absence))]
@@ -55,7 +55,7 @@ def pass_time(ledger: Ledger, seconds: float) -> None:
 
 
 def leave(ledger: Ledger, worker: str) -> None:
-    """The worker gives no sign of life for a while, and the others do."""
+    """Housekeeping removes this worker, and the others are seen."""
     with reading(ledger.engine) as session:
         others = session.scalars(select(Worker.name).where(Worker.name != worker)).all()
     now = 0.0
@@ -71,7 +71,7 @@ def leave(ledger: Ledger, worker: str) -> None:
         assert set(session.scalars(select(Worker.name))) == set(others)
 
 
-def test_a_worker_without_the_data_leaves_them_to_another_and_takes_other_jobs(engine: Engine) -> None:
+def test_a_worker_without_the_data_leaves_the_job_to_another_and_claims_from_other_jobs(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id, other = ledger.post(grid(2)), ledger.post(grid(2, **OTHER_DATA))
     ledger.do(workers.note_presence, "w2")
@@ -82,7 +82,7 @@ def test_a_worker_without_the_data_leaves_them_to_another_and_takes_other_jobs(e
     assert may_claim(ledger, other, "w1")
 
 
-def test_it_looks_again_after_a_while(engine: Engine) -> None:
+def test_a_worker_looks_for_missing_data_again_after_a_while(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -93,7 +93,7 @@ def test_it_looks_again_after_a_while(engine: Engine) -> None:
     assert may_claim(ledger, job_id, "w1")
 
 
-def test_between_two_fits_too_it_claims_none_of_them(engine: Engine) -> None:
+def test_a_worker_without_the_data_claims_no_such_fit_between_two_fits(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -103,7 +103,7 @@ def test_between_two_fits_too_it_claims_none_of_them(engine: Engine) -> None:
     assert ledger.do(claims.claim_following, job_id, "w1", "m1") is None
 
 
-def test_a_job_fails_once_all_workers_that_are_there_lack_its_data(engine: Engine) -> None:
+def test_a_job_fails_once_all_workers_lack_its_data(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     for worker in ("w1", "w2", "w3"):
@@ -116,7 +116,7 @@ def test_a_job_fails_once_all_workers_that_are_there_lack_its_data(engine: Engin
     assert (job.state, job.error) == (JobState.FAILED, BROKEN)
 
 
-def test_each_worker_looks_again_for_a_later_job_and_at_once(engine: Engine) -> None:
+def test_each_worker_looks_again_at_once_for_a_later_job(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -131,7 +131,7 @@ def test_each_worker_looks_again_for_a_later_job_and_at_once(engine: Engine) -> 
     assert ledger.job(later).state == JobState.FAILED
 
 
-def test_a_job_does_not_fail_while_a_fit_of_it_is_trained(engine: Engine) -> None:
+def test_a_job_does_not_fail_while_one_of_its_fits_is_trained(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     training = ledger.claim(job_id, "w1", "another process of the same worker")
@@ -153,7 +153,7 @@ def test_when_the_only_worker_with_the_data_is_gone_the_others_look_once_more(en
     assert ledger.job(job_id).state == JobState.FAILED
 
 
-def test_with_a_worker_goes_what_it_lacks(engine: Engine) -> None:
+def test_absences_are_deleted_with_their_worker(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -163,7 +163,7 @@ def test_with_a_worker_goes_what_it_lacks(engine: Engine) -> None:
         assert session.scalars(select(Absence)).all() == []
 
 
-def test_while_nobody_can_write_no_worker_is_taken_for_gone(sqlite_engine: Engine) -> None:
+def test_no_worker_is_removed_while_nobody_can_write(sqlite_engine: Engine) -> None:
     ledger, now = Ledger(sqlite_engine), 0.0
     ledger.do(workers.note_presence, "w1")
     watch = Watch[str](lambda: now)
@@ -177,7 +177,7 @@ def test_while_nobody_can_write_no_worker_is_taken_for_gone(sqlite_engine: Engin
             housekeeping.forget_gone_workers(sqlite_engine, watch)
 
 
-def test_a_worker_rests_longer_with_every_fault_and_is_forgiven_after_a_minute_without(engine: Engine) -> None:
+def test_rests_grow_with_every_fault_and_start_over_after_a_minute_without(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
 
@@ -201,7 +201,7 @@ def test_a_worker_rests_longer_with_every_fault_and_is_forgiven_after_a_minute_w
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "at work"])
-def test_a_fit_that_a_worker_has_lost_is_for_the_others(engine: Engine, busy: bool) -> None:
+def test_a_fit_that_a_worker_has_lost_is_left_to_others(engine: Engine, busy: bool) -> None:
     ledger = Ledger(engine)
     job_id, other = ledger.post(grid(1, evaluation={"cv": 2})), ledger.post(grid(1))
     ledger.do(workers.note_presence, "w2")
