@@ -163,12 +163,20 @@ class Test(ResponseModel):
 class Environment(ResponseModel):
     """What trained the winner."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def fill(cls, stored: Any) -> Any:
+        return {"processor": None, **stored} if isinstance(stored, dict) else stored
+
     tunewell: str
     python: str
     tensorflow: str
     keras: str
     scikit_learn: str
     dataset_sha256: str = Field(description="Of the bytes of x_train, y_train, x_test and y_test, in this order.")
+    processor: str | None = Field(
+        description="Accuracies are equal to the last digit on processors of one kind; null for jobs of older versions."
+    )
 
 
 class Best(ResponseModel):

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
+from app.tuning.database import writing
+from app.tuning.jobs.tables import Job
 from tests.support.driving import BROKEN, ENVIRONMENT, EPOCHS, MOMENT, Folds, claim, drive, grid, post, scores, steady
 
 TIES: Folds = {0: [0.5, 0.5, 0.5], 1: [0.625, 0.75, 0.875], 2: [0.875, 0.75, 0.625], 3: [0.9, None, 0.9]}
@@ -52,6 +54,15 @@ def test_the_best_so_far_is_not_final_and_has_no_test(client: TestClient, engine
     found = best(client, job_id)
     assert (found["final"], found["trial"], found["test"], found["refit_seconds"]) == (False, 0, None, None)
     assert found["environment"] == ENVIRONMENT
+
+
+def test_a_best_of_a_version_that_did_not_note_the_processor_says_so(client: TestClient, engine: Engine) -> None:
+    job_id = post(client, grid(2))["id"]
+    drive(engine, job_id, steady, fits=3)
+    older = {name: value for name, value in ENVIRONMENT.items() if name != "processor"}
+    with writing(engine) as session:
+        session.execute(update(Job).values(environment=older))
+    assert best(client, job_id)["environment"] == {**older, "processor": None}
 
 
 def test_the_best_is_final_once_the_winner_was_refitted_and_judged(client: TestClient, engine: Engine) -> None:

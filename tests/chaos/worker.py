@@ -28,7 +28,7 @@ from worker.runner import LeaseHeartbeat
 
 STEP_SECONDS = 0.1
 EPOCHS = 3
-ENVIRONMENT = ("tunewell", "python", "tensorflow", "keras", "scikit_learn", "dataset_sha256")
+ENVIRONMENT = ("tunewell", "python", "tensorflow", "keras", "scikit_learn", "dataset_sha256", "processor")
 pages.limit()
 
 

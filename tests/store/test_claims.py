@@ -7,7 +7,7 @@ from sqlalchemy import Engine, select, update
 
 from app.tuning.database import clock, reading, writing
 from app.tuning.jobs import claims, store
-from app.tuning.jobs.claims import LEASE_SECONDS, MAX_LOST_ATTEMPTS, AttemptKey, Claim
+from app.tuning.jobs.claims import LEASE_SECONDS, MAX_LOST_ATTEMPTS, AttemptKey, Claim, Result
 from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, Outcome, State
 from app.tuning.search.spec import JobSpec
 from tests.support.ledger import BROKEN, GONE, Ledger, grid, scored, spec
@@ -40,6 +40,16 @@ def test_the_longest_fits_are_claimed_first_and_the_folds_of_a_trial_in_order(en
     order = [(claim.trial_number, claim.fold) for claim in (ledger.claim(job_id) for _ in range(8))]
     assert order == [(1, 0), (1, 1), (2, 0), (2, 1), (0, 0), (0, 1), (3, 0), (3, 1)]
     assert ledger.none_to_claim(job_id), "the refit has no trial yet"
+
+
+def test_an_attempt_that_succeeded_names_its_processor(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    job_id = ledger.post(grid(1))
+    first = ledger.claim(job_id)
+    assert ledger.do(claims.release, first)
+    again = ledger.claim(job_id)
+    assert ledger.do(claims.finish, again, Result(0.5, 1.0, 2.0, 0.5, {"processor": "AMD EPYC (avx512f)"}))
+    assert [attempt.processor for attempt in ledger.attempts(again.fit_id)] == [None, "AMD EPYC (avx512f)"]
 
 
 def test_a_claim_holds_all_that_training_needs(engine: Engine) -> None:

@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "keras": "3.12.0",
     "scikit_learn": "1.9.0",
     "dataset_sha256": "0" * 64,
+    "processor": "AMD EPYC (avx512f)",
 }
 EPOCHS = [
     {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5, "val_loss": None, "val_accuracy": 0.25, "seconds": 1.5}

@@ -12,6 +12,7 @@ import numpy as np
 from worker import memory
 from worker.cnn import program
 from worker.cnn.architecture import Architecture
+from worker.processor import name_processor
 
 _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, a fit's own among them; a quarter of the memory where that is less
@@ -105,9 +106,14 @@ _programs: OrderedDict[Architecture, _Warm] = OrderedDict()
 
 
 def describe_environment() -> dict[str, str]:
-    """Versions of what trains here."""
+    """Versions of what trains here, and on which processor."""
     packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
-    return {"python": python_version(), "tensorflow": program.TENSORFLOW_VERSION, **packages}
+    return {
+        "python": python_version(),
+        "tensorflow": program.TENSORFLOW_VERSION,
+        **packages,
+        "processor": name_processor(),
+    }
 
 
 def train_network(

@@ -320,7 +320,7 @@ def _end(
     if state == State.FAILED and fit.started_at and fit.ended_at:
         # As scikit-learn has it with `error_score`: the time until it failed, and none of scoring.
         fit.fit_seconds, fit.score_seconds = max(0.0, (fit.ended_at - fit.started_at).total_seconds()), 0.0
-    _close_attempt(session, mine, outcome, values.get("error"))
+    _close_attempt(session, mine, outcome, values.get("error"), (environment or {}).get("processor"))
     _insert_epochs(session, mine, epochs)
     trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
     with session.no_autoflush:  # the job's row is written once
@@ -352,6 +352,8 @@ def _put_back(session: Session, hold: AttemptKey, outcome: Outcome, error: Error
     return True
 
 
-def _close_attempt(session: Session, hold: AttemptKey, outcome: Outcome, error: Error | None) -> None:
+def _close_attempt(
+    session: Session, hold: AttemptKey, outcome: Outcome, error: Error | None, processor: str | None = None
+) -> None:
     mine = update(Attempt).where(Attempt.fit_id == hold.fit_id, Attempt.attempt == hold.attempt)
-    execute_change(session, mine.values(ended_at=clock(0), outcome=outcome, error=error))
+    execute_change(session, mine.values(ended_at=clock(0), outcome=outcome, error=error, processor=processor))

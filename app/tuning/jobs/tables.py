@@ -185,6 +185,7 @@ class Attempt(Table):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[Outcome | None]
     error: Mapped[dict[str, Any] | None]
+    processor: Mapped[str | None]  # that trained it; of an attempt that succeeded, since its result tells
 
 
 class EpochRow(Table):
