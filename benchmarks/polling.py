@@ -101,7 +101,7 @@ def _training(place: Path, url: str, urls: dict[str, str]) -> Iterator[list[psut
     with Client(url) as client, services.workers(place, 2, "worker.tasks", **urls) as workers:
         job_id = client.create(json.dumps(spec).encode())["id"]
         deadline = time.monotonic() + PATIENCE
-        while client.job(job_id)["fits"]["running"] < 2 or not _learning(client, job_id):
+        while client.get_job(job_id)["fits"]["running"] < 2 or not _learning(client, job_id):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the workers did not train an epoch within {PATIENCE:.0f} s")
             time.sleep(0.5)
@@ -114,7 +114,7 @@ def _training(place: Path, url: str, urls: dict[str, str]) -> Iterator[list[psut
 
 def _learning(client: Client, job_id: str) -> bool:
     """Whether an epoch has ended, so that nothing is being imported or compiled any more."""
-    fits = client._json(client._send("GET", f"/v1/jobs/{job_id}/trials/0"))["fits"]
+    fits = client._parse(client._send("GET", f"/v1/jobs/{job_id}/trials/0"))["fits"]
     return any(fit["history"] for fit in fits)
 
 

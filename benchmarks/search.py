@@ -57,8 +57,8 @@ def _posted(client: Client) -> Run:
     wall = time.perf_counter() - began
     if job["state"] != "succeeded":
         raise RuntimeError(f"Tunewell's job {job['state']}: {job['error']}")
-    best = client.best(job_id)
-    trials = client.trials(job_id, 1000)["items"]
+    best = client.get_best(job_id)
+    trials = client.list_trials(job_id, 1000)["items"]
     means = {article.key(trial["params"]): trial["validation_accuracy"] for trial in trials}
     fit_seconds = sum(trial["fit_seconds"] for trial in trials)
     test = best["test"]["accuracy"]

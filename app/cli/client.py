@@ -1,4 +1,4 @@
-"""Talks to a Tunewell service over HTTP, with the retries that a well-behaved client makes."""
+"""An HTTP client of the Tunewell service that retries what is safe to repeat."""
 
 import ssl
 import time
@@ -14,24 +14,22 @@ from app.cli.proxies import UnusableProxy, choose_proxy, parse_http_url
 
 Document = dict[str, Any]
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
-TRY_LATER = frozenset({429, 502, 503, 504})
-MAX_RETRY_PAUSE_SECONDS = 10.0  # seconds, whatever Retry-After asks for
-RESPONSE_TIMEOUT = 30.0  # seconds for one attempt
-# For how many seconds a call is tried again before the service counts as unreachable.
+ENDED_STATES = frozenset({"succeeded", "failed", "cancelled"})
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+MAX_RETRY_PAUSE_SECONDS = 10.0  # even if Retry-After asks for more
+RESPONSE_TIMEOUT_SECONDS = 30.0
+# How long a call is retried before the service counts as unreachable.
 RETRY_READS_FOR_SECONDS = 0.5
-ABSENT_PATIENCE = 5.0  # for a change while nothing is there to take it
-RETRY_CHANGES_FOR_SECONDS = (
-    120.0  # for a change that may have been made: longer than the service waits for its database
-)
+RETRY_UNSENT_FOR_SECONDS = 5.0  # changes that cannot have reached the service
+RETRY_CHANGES_FOR_SECONDS = 120.0  # changes that may have been made: longer than the service waits for its database
 RETRY_WATCH_FOR_SECONDS = 300.0  # long enough for a restart of the machine
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol, UnicodeError)
 
 
 class ServiceUnreachable(Exception):
-    """Nothing that speaks Tunewell's contract responds at the URL, or it cannot serve now.
+    """No Tunewell service responds at the URL, or it is unavailable.
 
-    `absent`: nothing responded at all. `maybe_done`: the change may have been made all the same.
+    `absent`: nothing responded at all. `maybe_done`: the change may have been made nevertheless.
     """
 
     def __init__(self, reason: str, *, absent: bool = False, maybe_done: bool = False) -> None:
@@ -41,7 +39,7 @@ class ServiceUnreachable(Exception):
 
 
 class RequestRejected(Exception):
-    """The service refused the request; `problem` is the problem document that says why."""
+    """The service rejected the request; `problem` is its problem document (RFC 9457)."""
 
     def __init__(self, problem: Document) -> None:
         super().__init__(problem.get("detail") or problem.get("title"))
@@ -49,25 +47,25 @@ class RequestRejected(Exception):
 
 
 class Client:
-    """One method for each call of the contract; a context manager that holds the connection."""
+    """One method per API call; a context manager that holds the connection."""
 
     def __init__(self, url: str, note: Callable[[str], None] = lambda text: None) -> None:
         parts = parse_http_url(url)
         if parts is None:
-            raise ValueError(f"a URL such as http://127.0.0.1:8000 is wanted, not {url!r}")
-        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"  # as it may be shown
+            raise ValueError(f"expected a URL such as http://127.0.0.1:8000, got {url!r}")
+        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"  # without credentials
         self.note = note
-        self._read_patience = RETRY_READS_FOR_SECONDS
+        self._retry_reads_for = RETRY_READS_FOR_SECONDS
         try:
             self._proxy = choose_proxy(parts)
-            # For a URL without TLS, certificates that cannot be read are no obstacle.
+            # Certificates are loaded for https only, so that unreadable ones do not break http.
             transport = httpx2.HTTPTransport(proxy=self._proxy, trust_env=parts.scheme == "https")
         except UnusableProxy as error:
-            raise ServiceUnreachable(f"{self.url} cannot be asked: {error}") from None
+            raise ServiceUnreachable(f"{self.url} cannot be reached: {error}") from None
         except OSError as error:
-            named = f"what SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({_cause(error)})"
-            raise ServiceUnreachable(f"{self.url} cannot be asked: {named}") from None
-        timeout = httpx2.Timeout(RESPONSE_TIMEOUT, connect=5.0)
+            reason = f"the certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be read ({_describe_error(error)})"
+            raise ServiceUnreachable(f"{self.url} cannot be reached: {reason}") from None
+        timeout = httpx2.Timeout(RESPONSE_TIMEOUT_SECONDS, connect=5.0)
         self._http = httpx2.Client(base_url=url.rstrip("/"), timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
@@ -77,114 +75,114 @@ class Client:
         self._http.close()
 
     def create(self, spec: bytes, key: str | None = None) -> Document:
-        """Post a job. The idempotency key keeps it one job, however often the request has to be repeated."""
+        """Post a job; the idempotency key makes retries safe."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": key or str(uuid.uuid4())}
-        return self._json(self._send("POST", "/v1/jobs", content=spec, headers=headers))
+        return self._parse(self._send("POST", "/v1/jobs", content=spec, headers=headers))
 
-    def job(self, job_id: str) -> Document:
-        return self._json(self._send("GET", _path(job_id)))
+    def get_job(self, job_id: str) -> Document:
+        return self._parse(self._send("GET", _path(job_id)))
 
-    def best(self, job_id: str) -> Document:
-        return self._json(self._send("GET", _path(job_id, "/best")))
+    def get_best(self, job_id: str) -> Document:
+        return self._parse(self._send("GET", _path(job_id, "/best")))
 
-    def cancel(self, job_id: str, patience: float | None = None) -> Document:
-        return self._json(self._send("POST", _path(job_id, "/cancel"), patience))
+    def cancel(self, job_id: str, retry_for: float | None = None) -> Document:
+        return self._parse(self._send("POST", _path(job_id, "/cancel"), retry_for))
 
     def delete(self, job_id: str) -> None:
         self._send("DELETE", _path(job_id))
 
-    def results(self, job_id: str, form: str) -> str:
+    def get_results(self, job_id: str, form: str) -> str:
         """The table of all finished trials as text, in JSON or CSV."""
         return self._send("GET", _path(job_id, "/results"), params={"format": form}).text
 
-    def jobs(self, limit: int, **filters: str) -> Document:
-        return self._page("/v1/jobs", limit, filters)
+    def list_jobs(self, limit: int, **filters: str) -> Document:
+        return self._gather_pages("/v1/jobs", limit, filters)
 
-    def trials(self, job_id: str, limit: int, **filters: str) -> Document:
-        return self._page(_path(job_id, "/trials"), limit, filters)
+    def list_trials(self, job_id: str, limit: int, **filters: str) -> Document:
+        return self._gather_pages(_path(job_id, "/trials"), limit, filters)
 
     def watch(self, job_id: str) -> Iterator[Document]:
-        """The job each time it has changed, at the pace that the service asks for, until it has ended.
+        """Yield the job after each change until it has ended, polling at the pace that the service asks for.
 
-        What is read afterwards is waited for as patiently: the service may restart at that very moment.
+        Later reads of this client are retried as long, since the service may restart just when the job ends.
         """
-        self._read_patience = RETRY_WATCH_FOR_SECONDS
+        self._retry_reads_for = RETRY_WATCH_FOR_SECONDS
         etag = ""
         while True:
             headers = {"If-None-Match": etag} if etag else {}
             response = self._send("GET", _path(job_id), headers=headers)
             if response.status_code != 304:
                 etag = response.headers.get("ETag", "")
-                job = self._json(response)
+                job = self._parse(response)
                 yield job
-                if job["state"] in ENDED:
+                if job["state"] in ENDED_STATES:
                     return
             time.sleep(_retry_after(response, 1.0))
 
-    def _page(self, path: str, limit: int, filters: dict[str, str]) -> Document:
-        """At most `limit` items as one page, gathered from as many pages as the service makes of them."""
+    def _gather_pages(self, path: str, limit: int, filters: dict[str, str]) -> Document:
+        """At most `limit` items as one page, gathered from as many of the service's pages as needed."""
         items: list[Any] = []
         token: str | None = ""
         while token is not None and len(items) < limit:
-            wanted = {**filters, "page_size": str(min(limit - len(items), 100))}
-            page = self._json(self._send("GET", path, params={**wanted, "page_token": token} if token else wanted))
+            query = {**filters, "page_size": str(min(limit - len(items), 100))}
+            page = self._parse(self._send("GET", path, params={**query, "page_token": token} if token else query))
             items += page["items"]
             token = page["next_page_token"]
         return {"items": items, "next_page_token": token}
 
-    def _send(self, method: str, path: str, patience: float | None = None, **request: Any) -> httpx2.Response:
-        """The response, asked for again for `patience` seconds while there is none or one that says 'later'."""
+    def _send(self, method: str, path: str, retry_for: float | None = None, **request: Any) -> httpx2.Response:
+        """The final response; an attempt without one is retried for `retry_for` seconds."""
         started, pause, noted, absent, sent = time.monotonic(), 0.25, "", True, False
         while True:
             outcome = self._attempt(method, path, request)
             if isinstance(outcome, httpx2.Response):
-                return self._accepted(outcome, again=sent)
+                return self._check(outcome, again=sent)
             absent, sent = absent and outcome.absent, sent or outcome.sent
-            if time.monotonic() - started >= (self._patience(method, sent) if patience is None else patience):
+            if time.monotonic() - started >= (self._retry_seconds(method, sent) if retry_for is None else retry_for):
                 raise ServiceUnreachable(outcome.reason, absent=absent, maybe_done=sent and method != "GET")
             if outcome.reason != noted:
-                self.note(f"{outcome.reason}; trying again")
+                self.note(f"{outcome.reason}; retrying")
             noted = outcome.reason
             time.sleep(outcome.wait or pause)
             pause = min(pause * 2, MAX_RETRY_PAUSE_SECONDS / 2)
 
-    def _patience(self, method: str, sent: bool) -> float:
+    def _retry_seconds(self, method: str, sent: bool) -> float:
         if method == "GET":
-            return self._read_patience
-        return RETRY_CHANGES_FOR_SECONDS if sent else ABSENT_PATIENCE
+            return self._retry_reads_for
+        return RETRY_CHANGES_FOR_SECONDS if sent else RETRY_UNSENT_FOR_SECONDS
 
     def _attempt(self, method: str, path: str, request: Document) -> "httpx2.Response | _Failure":
-        """The response, or why there is none that is final."""
+        """The response, or why there is no final one."""
         try:
             response = self._http.request(method, path, **request)
-        except (httpx2.RequestError, UnicodeError) as error:  # UnicodeError: a name that cannot be one in DNS
-            through = ", through the environment's proxy" if self._proxy else ""
-            reason = f"{self.url} does not answer ({_cause(error)}{through})"
+        except (httpx2.RequestError, UnicodeError) as error:  # UnicodeError: not a valid host name
+            via = ", via the proxy in the environment" if self._proxy else ""
+            reason = f"{self.url} does not respond ({_describe_error(error)}{via})"
             sent = not isinstance(error, NEVER_SENT)
-            return _Failure(reason, 0.0, sent, absent=not (sent or self._proxy or _is_of_tls(error)))
-        if response.status_code not in TRY_LATER:
+            return _Failure(reason, 0.0, sent, absent=not (sent or self._proxy or _is_tls_error(error)))
+        if response.status_code not in RETRYABLE_STATUSES:
             return response
         wait = _retry_after(response, 0.0)
-        return _Failure(f"{self.url} cannot serve now ({_reason(response)})", wait, sent=True, absent=False)
+        return _Failure(f"{self.url} is unavailable ({_describe_status(response)})", wait, sent=True, absent=False)
 
-    def _accepted(self, response: httpx2.Response, again: bool) -> httpx2.Response:
+    def _check(self, response: httpx2.Response, again: bool) -> httpx2.Response:
         method, status = response.request.method, response.status_code
         if status == 304 or response.is_success:
             return response
-        if again and method == "DELETE" and status == 404:  # an earlier attempt has deleted it
+        if again and method == "DELETE" and status == 404:  # an earlier attempt deleted it
             return response
         if response.is_client_error and "json" in response.headers.get("Content-Type", ""):
-            raise RequestRejected({"status": status, **self._json(response)})
+            raise RequestRejected({"status": status, **self._parse(response)})
         maybe_done = response.is_server_error and method != "GET"
-        raise ServiceUnreachable(f"{self.url} answered {_reason(response)}", maybe_done=maybe_done)
+        raise ServiceUnreachable(f"{self.url} responded {_describe_status(response)}", maybe_done=maybe_done)
 
-    def _json(self, response: httpx2.Response) -> Document:
+    def _parse(self, response: httpx2.Response) -> Document:
         try:
             document = response.json()
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise ServiceUnreachable(f"{self.url} answers, but not as a Tunewell service does")
+            raise ServiceUnreachable(f"{self.url} responds, but is not a Tunewell service")
         return document
 
 
@@ -192,9 +190,9 @@ class _Failure(NamedTuple):
     """Why an attempt has no final response, and when to try again."""
 
     reason: str
-    wait: float  # seconds; 0 for as the client likes
+    wait: float  # seconds that the service asks for; 0 if it does not
     sent: bool  # the request may have reached the service
-    absent: bool  # nothing that was asked responded in any way
+    absent: bool  # neither the service nor a proxy responded
 
 
 def _path(job_id: str, rest: str = "") -> str:
@@ -202,23 +200,23 @@ def _path(job_id: str, rest: str = "") -> str:
 
 
 def _retry_after(response: httpx2.Response, default: float) -> float:
-    """The seconds to wait that the answer asks for, kept between a tenth and `LONGEST_PAUSE`."""
+    """Seconds to wait by the Retry-After header, at least 0.1 and at most `MAX_RETRY_PAUSE_SECONDS`."""
     try:
         return min(max(0.1, float(response.headers["Retry-After"])), MAX_RETRY_PAUSE_SECONDS)
-    except (KeyError, ValueError):  # the header may also hold a date
+    except (KeyError, ValueError):  # absent, or an HTTP date
         return default
 
 
-def _reason(response: httpx2.Response) -> str:
+def _describe_status(response: httpx2.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}".strip()
 
 
-def _is_of_tls(error: BaseException | None) -> bool:
-    """Whether the error comes from a server with which no TLS connection could be made."""
+def _is_tls_error(error: BaseException | None) -> bool:
+    """Whether the server responded but the TLS handshake failed."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def _cause(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return str(error).strip() or type(error).__name__

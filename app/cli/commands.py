@@ -1,4 +1,4 @@
-"""The `tunewell` command: a thin shell over the HTTP client and the one-machine launcher."""
+"""The `tunewell` command: a thin layer over the HTTP client and the one-machine launcher."""
 
 import json
 import re
@@ -7,14 +7,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from app.cli.exit_codes import Commands
 
-if TYPE_CHECKING:  # imported where it is used, so that `tunewell --help` does not wait for it
+if TYPE_CHECKING:  # imported where used, so that `tunewell --help` stays fast
     from app.cli.client import Client
 
 EXIT_CODES = (
@@ -33,9 +32,9 @@ cli = typer.Typer(
 )
 
 
-def _checked_key(key: str | None) -> str | None:
+def _check_key(key: str | None) -> str | None:
     if key is not None and not re.fullmatch(r"[!-~]{1,255}", key):
-        raise typer.BadParameter("1 to 255 ASCII characters without spaces are wanted")
+        raise typer.BadParameter("use 1 to 255 printable ASCII characters without spaces")
     return key
 
 
@@ -47,72 +46,54 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Url = Annotated[str, typer.Option(envvar="TUNEWELL_URL", help="Where the service is.")]
+Url = Annotated[str, typer.Option(envvar="TUNEWELL_URL", help="URL of the service.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
-Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="ID of the job.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of entries.")]
 Key = Annotated[
     str | None,
-    typer.Option(callback=_checked_key, help="A name of your own for this post: repeated with it, it makes one job."),
+    typer.Option(callback=_check_key, help="Idempotency key: posts repeated with the same key create one job."),
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"
-
-
-class State(StrEnum):
-    """The states that `list` can be narrowed to."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Sort(StrEnum):
-    """The orders that `trials` can be listed in."""
-
-    BEST_FIRST = "-validation_accuracy"
-    WORST_FIRST = "validation_accuracy"
-    NUMBER = "number"
-
-
-class Form(StrEnum):
-    """The formats that `results` come in."""
-
-    JSON = "json"
-    CSV = "csv"
+# Repeated here, because importing the domain's would load SQLAlchemy; a test compares them.
+_JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+_TrialSort = Literal["-validation_accuracy", "validation_accuracy", "number"]
+_ResultsFormat = Literal["json", "csv"]
 
 
 @cli.callback()
 def main(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False) -> None:
-    """Hold the options that come before a command."""
+    """Take the options that precede a command."""
 
 
-@cli.command()
-def up(
+@cli.command("up")
+def up_command(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
-    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.", show_default="one a core")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes.", show_default="one per GPU, else one per core")
+    ] = None,
 ) -> None:
-    """Run broker, API and workers here until Ctrl-C, and start again whichever of them dies."""
-    with installed():
+    """Run the broker, the API and the workers on this machine until Ctrl-C; restart any that die."""
+    with require_full_installation():
         from app.local.launcher import run_up
     raise typer.Exit(run_up(host, port, workers))
 
 
-@cli.command()
-def demo(port: Annotated[int, typer.Option(help="The port to try first.")] = 8000) -> None:
-    """Run the article's grid search from start to end on this machine, then stop everything."""
-    with installed():
+@cli.command("demo")
+def demo_command(port: Annotated[int, typer.Option(help="The port to try first.")] = 8000) -> None:
+    """Run an example grid search on this machine from start to end, then stop everything."""
+    with require_full_installation():
         from app.cli.demo import run_demo
     raise typer.Exit(run_demo(port))
 
 
-@cli.command()
-def submit(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The job as JSON; - reads it from stdin.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Watch the job, then print its best.")] = False,
+@cli.command("submit")
+def submit_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON file with the job; - reads stdin.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch the job until it ends, then print the best hyperparameters.")
+    ] = False,
     key: Key = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -121,69 +102,69 @@ def submit(
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        job = _post(client, file, _spec(file, as_json), key or str(uuid.uuid4()))
+        job = _post(client, file, _read_spec(file, as_json), key or str(uuid.uuid4()))
         if wait:
-            _say_submitted(job, sys.stderr)
+            _print_submitted(job, sys.stderr)
             job = _follow(client, job["id"])
             if job["state"] == "succeeded":
-                best = client.best(job["id"])
+                best = client.get_best(job["id"])
                 output.print_json(best) if as_json else output.print_best(best)
                 return
             _end_with(job, as_json)
         if as_json:
             output.print_json(job)
         else:
-            _say_submitted(job, sys.stdout)
+            _print_submitted(job, sys.stdout)
             output.print_space(job["spec"])
             print(f"Watch it with: tunewell watch {job['id']}")
 
 
 @cli.command("list")
-def list_jobs(
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+def list_command(
+    state: Annotated[_JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: Limit = 20,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        page = client.jobs(limit, **({"state": state.value} if state else {}))
+        page = client.list_jobs(limit, **({"state": state} if state else {}))
         output.print_json(page) if as_json else output.print_jobs(page["items"])
 
 
-@cli.command()
-def show(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+@cli.command("show")
+def show_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Show one job."""
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        job = client.job(job_id)
+        job = client.get_job(job_id)
         output.print_json(job) if as_json else output.print_job(job)
 
 
-@cli.command()
-def watch(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Follow a job until it has ended."""
+@cli.command("watch")
+def watch_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Follow a job until it ends."""
     with open_client(url, as_json) as client:
         _end_with(_follow(client, job_id), as_json)
 
 
-@cli.command()
-def best(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Print the best hyperparameters, so far or for good."""
+@cli.command("best")
+def best_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Print the best hyperparameters found so far."""
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        found = client.best(job_id)
+        found = client.get_best(job_id)
         output.print_json(found) if as_json else output.print_best(found)
 
 
-@cli.command()
-def trials(
+@cli.command("trials")
+def trials_command(
     job_id: JobId,
-    sort: Annotated[Sort, typer.Option(help="The order; failed trials come last.")] = Sort.BEST_FIRST,
+    sort: Annotated[_TrialSort, typer.Option(help="Sort order; failed trials come last.")] = "-validation_accuracy",
     limit: Limit = 20,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -192,20 +173,22 @@ def trials(
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        page = client.trials(job_id, limit, sort=sort.value)
+        page = client.list_trials(job_id, limit, sort=sort)
         output.print_json(page) if as_json else output.print_trials(page["items"])
 
 
-@cli.command()
-def results(job_id: JobId, form: Annotated[Form, typer.Option("--format")] = Form.CSV, url: Url = DEFAULT_URL) -> None:
+@cli.command("results")
+def results_command(
+    job_id: JobId, form: Annotated[_ResultsFormat, typer.Option("--format")] = "csv", url: Url = DEFAULT_URL
+) -> None:
     """Print all finished trials as scikit-learn's cv_results_."""
-    with open_client(url, form is Form.JSON) as client:
-        print(client.results(job_id, form.value).rstrip("\r\n"))
+    with open_client(url, form == "json") as client:
+        print(client.get_results(job_id, form).rstrip("\r\n"))
 
 
-@cli.command()
-def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Cancel a job: what is queued at once, what runs within seconds."""
+@cli.command("cancel")
+def cancel_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Cancel a job: queued fits at once, running ones within seconds."""
     from app.cli import output
 
     with open_client(url, as_json) as client:
@@ -213,9 +196,9 @@ def cancel(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
         output.print_json(job) if as_json else print(f"Job {job['id']} is {job['state']}.")
 
 
-@cli.command()
-def delete(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Delete a job that has ended, with all its trials."""
+@cli.command("delete")
+def delete_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Delete an ended job with all its trials."""
     from app.cli import output
 
     with open_client(url, as_json) as client:
@@ -225,26 +208,26 @@ def delete(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None
 
 @contextmanager
 def open_client(url: str, as_json: bool) -> "Iterator[Client]":
-    """A client whose failures end the command with the exit code that scripts rely on."""
+    """A client whose errors end the command with the documented exit code."""
     from app.cli.client import RequestRejected, ServiceUnreachable
     from app.cli.output import print_problem
 
     try:
-        with _client(url) as client:
+        with _make_client(url) as client:
             yield client
-    except RequestRejected as refused:
-        print_problem(refused.problem)
-        _fail(BAD_REQUEST, refused.problem, as_json)
+    except RequestRejected as error:
+        print_problem(error.problem)
+        _fail(BAD_REQUEST, error.problem, as_json)
     except ServiceUnreachable as error:
         _note(str(error))
         if error.absent:
-            _note("Start it with `tunewell up`, or say where it is with --url or TUNEWELL_URL.")
+            _note("Start it with `tunewell up`, or set its URL with --url or TUNEWELL_URL.")
         if error.maybe_done:
-            _note("It may have been done all the same. The same command again does no harm.")
+            _note("The change may have been made. It is safe to repeat the command.")
         _fail(UNREACHABLE, {"title": "Service unreachable", "detail": str(error)}, as_json)
 
 
-def _client(url: str) -> "Client":
+def _make_client(url: str) -> "Client":
     from app.cli.client import Client
 
     try:
@@ -254,12 +237,12 @@ def _client(url: str) -> "Client":
 
 
 @contextmanager
-def installed() -> Iterator[None]:
-    """Imports of what only a whole installation has: an image of the API alone runs no other parts."""
+def require_full_installation() -> Iterator[None]:
+    """Explain a missing package: the API's container image cannot run `up` and `demo`."""
     try:
         yield
     except ModuleNotFoundError as error:
-        _note(f"This needs all of Tunewell, and {error.name} is not installed here. In containers: docker compose up")
+        _note(f"A full installation is needed: {error.name} is not installed here. In containers: docker compose up")
         raise typer.Exit(FAILED) from None
 
 
@@ -273,7 +256,7 @@ def _fail(code: int, document: dict[str, Any], as_json: bool) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _spec(file: str, as_json: bool) -> bytes:
+def _read_spec(file: str, as_json: bool) -> bytes:
     from app.cli.spec_file import BadFile, read_spec_file
 
     try:
@@ -284,11 +267,11 @@ def _spec(file: str, as_json: bool) -> bytes:
 
 
 def _post(client: "Client", file: str, spec: bytes, key: str) -> dict[str, Any]:
-    """The posted job; where it stays unknown whether it was accepted, say so and how to repeat it."""
+    """Post the job; if its fate is unknown, say how to repeat it without creating a second one."""
     from app.cli.client import ServiceUnreachable
 
     again = shlex.join(["tunewell", "submit", file, "--key", key])
-    advice = f"The job may have been accepted all the same. To repeat it and get one job only: {again}"
+    advice = f"The job may have been accepted. To retry without creating a second job: {again}"
     try:
         return client.create(spec, key)
     except ServiceUnreachable as error:
@@ -298,13 +281,13 @@ def _post(client: "Client", file: str, spec: bytes, key: str) -> dict[str, Any]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _say_submitted(job: dict[str, Any], stream: Any) -> None:
+def _print_submitted(job: dict[str, Any], stream: Any) -> None:
     what = f"{job['trials']['total']:,} trials, {job['fits']['total']:,} fits"
     print(f"Job {job['id']}: {what}", file=stream)
 
 
 def _follow(client: "Client", job_id: str) -> dict[str, Any]:
-    """Show the job's progress until it has ended; Ctrl-C leaves the job alone."""
+    """Show the job's progress until it ends; Ctrl-C does not cancel the job."""
     from app.cli.client import ServiceUnreachable
     from app.cli.progress import follow_job
 
@@ -314,12 +297,12 @@ def _follow(client: "Client", job_id: str) -> dict[str, Any]:
         _note(f"To watch the job again: tunewell watch {job_id}")
         raise
     except KeyboardInterrupt:
-        print(f"The job goes on. Cancel it with: tunewell cancel {job_id}", file=sys.stderr)
+        print(f"The job keeps running. Cancel it with: tunewell cancel {job_id}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _end_with(job: dict[str, Any], as_json: bool) -> NoReturn:
-    """Print how the job ended and leave with the code that says the same."""
+    """Print how the job ended, and exit with the code for it."""
     from app.cli import output
 
     output.print_json(job) if as_json else output.print_job(job)

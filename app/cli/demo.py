@@ -1,4 +1,4 @@
-"""`tunewell demo`: the article's grid search from start to end, on a Tunewell of its own that ends with it."""
+"""`tunewell demo`: an example grid search from start to end, on a service that it starts and stops."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from app.cli.client import Client, RequestRejected, ServiceUnreachable
 from app.cli.progress import follow_job
 from app.local.environment import MARK, child_environment
 from app.local.launcher import PROJECT, CannotStart, find_free_port, read_running
+from app.local.notes import write_note
 from app.local.supervisor import end_with_parent
 from app.tuning.settings import settings
 
@@ -32,8 +33,8 @@ def run_demo(port: int) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except RequestRejected as refused:
-        output.print_problem(refused.problem)
+    except RequestRejected as error:
+        output.print_problem(error.problem)
     except (CannotStart, ServiceUnreachable) as error:
         print(error, file=sys.stderr)
     return 1
@@ -42,51 +43,52 @@ def run_demo(port: int) -> int:
 def _search_and_report(client: Client) -> int:
     spec = json.loads(GRID.read_text())
     _cancel_earlier(client)
-    print("The article's grid search: 27 candidates on 6,000 images of MNIST, each trained on 3 folds.", flush=True)
+    _note("Grid search: 27 candidates on 6,000 MNIST images, each trained on 3 folds.")
     job = _search(client, spec)
     if (job["error"] or {}).get("type") == "DatasetUnavailable":
-        print(job["error"]["message"])
-        print("So it is the same search on scikit-learn's digits instead, which need no download:", flush=True)
+        _note(job["error"]["message"])
+        _note("Searching scikit-learn's digits instead, which need no download:")
         job = _search(client, {**spec, "dataset": {"name": "digits"}})
     if job["state"] != "succeeded":
         output.print_job(job)
         return 1
-    print(f"\nThe five best of {job['trials']['total']} trials:")
-    output.print_trials(client.trials(job["id"], 5, sort="-validation_accuracy")["items"])
-    output.print_best(client.best(job["id"]))
+    trials, best = client.list_trials(job["id"], 5, sort="-validation_accuracy"), client.get_best(job["id"])
+    print(f"\nThe best five of {job['trials']['total']} trials:")
+    output.print_trials(trials["items"])
+    output.print_best(best)
     return 0
 
 
 def _search(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
-    """Post the job and show it until it has ended; whatever interrupts that cancels it."""
+    """Post the job and show its progress until it ends; cancel it on any exception."""
     job = client.create(json.dumps({**spec, "labels": {**spec["labels"], **LABEL}}).encode())
     try:
         return follow_job(client, job["id"])
     except BaseException:
         with suppress(RequestRejected, ServiceUnreachable):
-            client.cancel(job["id"], patience=0)
+            client.cancel(job["id"], retry_for=0)
         raise
 
 
 def _cancel_earlier(client: Client) -> None:
-    """Cancel what a demo that was killed has left in the home, so that this one has the machine for itself."""
+    """Cancel the jobs of killed demos, which would compete for the workers."""
     for state in ("queued", "running"):
-        for job in client.jobs(1000, state=state)["items"]:
+        for job in client.list_jobs(1000, state=state)["items"]:
             if LABEL.items() <= job["labels"].items():
                 client.cancel(job["id"])
 
 
 @contextmanager
 def _service(port: int) -> Iterator[str]:
-    """The URL of the Tunewell that already runs in this home, or of one that is started now and ends with the demo."""
+    """The URL of the service that already runs in this home, or of one that runs for the demo only."""
     here = settings()
     home = here.home.absolute()
-    if already := read_running(home):
-        print(f"Tunewell already runs at {already['url']}: the demo uses it and leaves it running.")
-        yield already["url"]
+    if running := read_running(home):
+        _note(f"Tunewell already runs at {running['url']}: the demo uses it and leaves it running.")
+        yield running["url"]
         return
-    print(f"Starting Tunewell in {home}", flush=True)
-    command = [sys.executable, "-m", "app.cli", "up", "--port", str(_port(port))]
+    _note(f"Starting Tunewell in {home}")
+    command = [sys.executable, "-m", "app.cli", "up", "--port", str(_choose_port(port))]
     without_mark = {name: value for name, value in child_environment(here).items() if name != MARK}
     process = subprocess.Popen(
         command,
@@ -94,38 +96,43 @@ def _service(port: int) -> Iterator[str]:
         env=without_mark,
         text=True,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the demo, which then stops this in order
+        start_new_session=True,  # Ctrl-C reaches the demo only, which then stops this process
         preexec_fn=end_with_parent,
     )
     try:
-        yield _ready_url(process)
+        yield _wait_for_url(process)
     finally:
         _stop(process)
 
 
-def _port(port: int) -> int:
-    """The port that was asked for, or any free one where it is taken."""
+def _choose_port(port: int) -> int:
+    """The requested port, or 0 (any free one) if it is taken."""
     try:
         return find_free_port("127.0.0.1", port)
     except CannotStart:
-        print(f"Port {port} is taken; taking a free one.")
+        _note(f"Port {port} is taken: using a free one.")
         return 0
 
 
-def _ready_url(process: "subprocess.Popen[str]") -> str:
+def _wait_for_url(process: "subprocess.Popen[str]") -> str:
     line = process.stdout.readline() if process.stdout else ""
     if found := re.search(r"ready at (\S+)", line):
-        print(line, end="", flush=True)
+        _note(line.rstrip())
         return found[1]
-    raise CannotStart("Tunewell did not start; the reason stands above.")
+    raise CannotStart("Tunewell did not start; see the messages above.")
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
-    """Stop it in order; a further Ctrl-C meanwhile is passed on and stops it at once."""
+    """Stop the service; a further Ctrl-C is passed on and stops it at once."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: process.terminate())
     process.terminate()
     process.wait()
+
+
+def _note(text: str) -> None:
+    """A progress line on stdout: the demo goes on if nobody reads it."""
+    write_note(text, sys.stdout)
 
 
 def _interrupt(number: int, frame: object) -> None:

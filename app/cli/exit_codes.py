@@ -1,4 +1,4 @@
-"""Keeps exit codes true where the output's reader has gone or its disk is full."""
+"""Keeps exit codes meaningful when the reader of the output is gone or its disk is full."""
 
 import errno
 import os
@@ -12,11 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 OUTPUT_LOST = 4
-PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended, as `head` does to most
+PIPE_CLOSED = 141  # what a shell reports for a program ended by SIGPIPE
 
 
 class Notes:
-    """A stream for people: what cannot be written to it is dropped and decides nothing."""
+    """A stream for messages: what cannot be written is dropped without an error."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -35,11 +35,11 @@ class Notes:
 
 
 class Commands(TyperGroup):
-    """Commands whose exit code never says that a job failed when only their output was lost."""
+    """Commands with exit codes of their own for lost output, apart from those for failed jobs."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        sys.stderr = cast(TextIO, Notes(sys.stderr or _nowhere()))
-        sys.stdout = sys.stdout or _nowhere()  # closed by the caller, who wants the exit code alone
+        sys.stderr = cast(TextIO, Notes(sys.stderr or _open_devnull()))
+        sys.stdout = sys.stdout or _open_devnull()  # None where the caller closed it
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # prints --help
@@ -53,14 +53,14 @@ class Commands(TyperGroup):
 
 @contextmanager
 def _complete_output() -> Iterator[None]:
-    """Flush stdout while a failure can still be told; afterwards the interpreter would make it exit code 120."""
+    """Flush stdout while a failure can still be reported; later the interpreter would exit with code 120."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if error.filename is not None:  # not of a write
+        if error.filename is not None:  # not a write
             raise
         _discard_output()
         if error.errno == errno.EPIPE:
@@ -70,10 +70,10 @@ def _complete_output() -> Iterator[None]:
 
 
 def _discard_output() -> None:
-    """Send what stdout still holds nowhere, so that it does not fail once more."""
+    """Discard what stdout still buffers, so that flushing it at exit does not fail again."""
     with suppress(OSError):
-        os.dup2(_nowhere().fileno(), sys.stdout.fileno())
+        os.dup2(_open_devnull().fileno(), sys.stdout.fileno())
 
 
-def _nowhere() -> TextIO:
+def _open_devnull() -> TextIO:
     return Path(os.devnull).open("w")

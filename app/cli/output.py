@@ -1,4 +1,4 @@
-"""Turns the service's answers into what people read on stdout: tables, summaries, and problems on stderr."""
+"""Prints the service's responses for people: tables and summaries on stdout, problems on stderr."""
 
 import json
 import sys
@@ -10,9 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.progress import describe_counts, format_duration
+from app.cli.formatting import (
+    count_done,
+    describe_counts,
+    format_duration,
+    format_params,
+    format_value,
+    make_printable,
+)
 
-UNLIMITED = 100_000  # columns: what is piped is never cut off or wrapped
+MAX_PIPE_WIDTH = 100_000  # columns, so that piped output is never wrapped or cut off
 
 
 def print_json(document: Any) -> None:
@@ -21,21 +28,21 @@ def print_json(document: Any) -> None:
 
 def print_problem(problem: dict[str, Any]) -> None:
     """The problem's detail and, for a bad body, one line for each error."""
-    print(f"Refused: {problem.get('detail') or problem.get('title')}", file=sys.stderr)
+    print(f"Rejected: {problem.get('detail') or problem.get('title')}", file=sys.stderr)
     for error in problem.get("errors") or []:
         print(f"  {error.get('pointer') or '(the whole body)'}: {error.get('message')}", file=sys.stderr)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Rows under their headings; long cells are folded on a terminal and left whole elsewhere."""
+    """Rows under headings; long cells are folded on a terminal only."""
     terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(column), overflow="fold", no_wrap=not terminal or column == "id")
     for row in rows:
-        table.add_row(*(Text(_format_cell(value)) for value in row))
-    console = Console(width=None if terminal else UNLIMITED, highlight=False)
-    with console.capture() as text:  # printed here: rich itself would end the process when the pipe is closed
+        table.add_row(*(Text(format_value(value)) for value in row))
+    console = Console(width=None if terminal else MAX_PIPE_WIDTH, highlight=False)
+    with console.capture() as text:  # printed below: rich itself ends the process when the pipe is closed
         console.print(table)
     print(text.get(), end="")
 
@@ -46,7 +53,7 @@ def print_jobs(jobs: list[dict[str, Any]]) -> None:
             job["id"],
             job["name"],
             job["state"],
-            _format_share(job),
+            _format_done(job),
             _format_accuracy(job["best"]),
             job["created_at"][:19] + "Z",
         )
@@ -56,28 +63,28 @@ def print_jobs(jobs: list[dict[str, Any]]) -> None:
 
 
 def print_trials(trials: list[dict[str, Any]]) -> None:
-    """One row a trial with one column for each hyperparameter; a column that would say nothing is left out."""
+    """One row per trial, one column per hyperparameter; columns without information are left out."""
     names = sorted({name for trial in trials for name in trial["params"]})
     columns = ["rank", "trial", *names, "accuracy", "std", "seconds", "state", "error"]
-    rows = [_trial_row(trial, names) for trial in trials]
-    told = [any(row[i] not in {None, "succeeded"} for row in rows) for i in range(len(columns))]
-    print_table(compress(columns, told), (compress(row, told) for row in rows))
+    rows = [_make_trial_row(trial, names) for trial in trials]
+    informative = [any(row[i] not in {None, "succeeded"} for row in rows) for i in range(len(columns))]
+    print_table(compress(columns, informative), (compress(row, informative) for row in rows))
 
 
 def print_job(job: dict[str, Any]) -> None:
     print(f"Job {job['id']}" + (f" ({job['name']})" if job["name"] else ""))
-    print(f"  state    {job['state']}, {describe_counts(job)}" + _failed_trials(job))
+    print(f"  state    {job['state']}, {describe_counts(job)}" + _describe_failed_trials(job))
     if job["eta_seconds"]:
         print(f"  left     about {format_duration(job['eta_seconds'])}")
     if job["best"]:
-        print(f"  best     {job['best']['validation_accuracy']:.4f} with {_format_params(job['best']['params'])}")
+        print(f"  best     {job['best']['validation_accuracy']:.4f} with {format_params(job['best']['params'])}")
     if job["error"]:
-        print(f"  error    {job['error']['type']}: {_printable(job['error']['message'])}")
+        print(f"  error    {job['error']['type']}: {make_printable(job['error']['message'])}")
     print_space(job["spec"])
 
 
 def print_space(spec: dict[str, Any]) -> None:
-    """What is searched, each distribution with the values that it can really take."""
+    """The search space, with the values that each distribution can actually take."""
     search = spec["search"]
     spaces = search.get("param_grid") or search.get("param_distributions") or []
     for space in spaces if isinstance(spaces, list) else [spaces]:
@@ -88,12 +95,12 @@ def print_space(spec: dict[str, Any]) -> None:
 def describe_support(values: Any) -> str:
     """The support of a list or distribution in words, as in `uniform, 0.1 to 0.4`."""
     if not isinstance(values, dict):
-        return ", ".join(_format_cell(value) for value in values)
+        return ", ".join(format_value(value) for value in values)
     low, high = values.get("low"), values.get("high")
     if low is None or high is None:
         low, high = values["loc"], values["loc"] + values["scale"]
     if values["distribution"] == "randint":
-        high -= 1  # scipy's upper bound is not drawn
+        high -= 1  # scipy excludes the upper bound
     return f"{values['distribution']}, {low:.12g} to {high:.12g}"
 
 
@@ -101,7 +108,7 @@ def print_best(best: dict[str, Any]) -> None:
     validation, test = best["validation"], best["test"]
     print("Best hyperparameters" + ("" if best["final"] else " so far") + f" (trial {best['trial']}):")
     for name, value in best["params"].items():
-        print(f"  {name} {_format_cell(value)}")
+        print(f"  {name} {format_value(value)}")
     spread = f"{validation['std_accuracy']:.4f} over {len(validation['fold_accuracies'])} folds"
     print(f"Validation accuracy {validation['mean_accuracy']:.4f}, standard deviation {spread}")
     if test:
@@ -111,7 +118,7 @@ def print_best(best: dict[str, Any]) -> None:
         )
 
 
-def _trial_row(trial: dict[str, Any], names: list[str]) -> list[Any]:
+def _make_trial_row(trial: dict[str, Any], names: list[str]) -> list[Any]:
     accuracy, spread, seconds = trial["validation_accuracy"], trial["validation_accuracy_std"], trial["fit_seconds"]
     error = trial["error"]
     return [
@@ -126,30 +133,14 @@ def _trial_row(trial: dict[str, Any], names: list[str]) -> list[Any]:
     ]
 
 
-def _failed_trials(job: dict[str, Any]) -> str:
+def _describe_failed_trials(job: dict[str, Any]) -> str:
     failed = job["trials"]["failed"]
     return f"; {failed} of {job['trials']['total']} trials failed" if failed else ""
 
 
-def _format_share(job: dict[str, Any]) -> str:
-    fits = job["fits"]
-    return f"{fits['succeeded'] + fits['failed'] + fits['cancelled']}/{fits['total']}"
+def _format_done(job: dict[str, Any]) -> str:
+    return f"{count_done(job)}/{job['fits']['total']}"
 
 
 def _format_accuracy(best: dict[str, Any] | None) -> str | None:
     return f"{best['validation_accuracy']:.4f}" if best else None
-
-
-def _format_params(params: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {_format_cell(value)}" for name, value in params.items())
-
-
-def _format_cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.6g}" if isinstance(value, float) else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without control characters that a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""Shows how a job gets on, on stderr: a live bar on a terminal, now and then a line elsewhere."""
+"""Shows a job's progress on stderr: a live bar on a terminal, periodic lines elsewhere."""
 
 import sys
 import time
@@ -13,14 +13,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import ENDED, Client
+from app.cli.client import ENDED_STATES, Client
+from app.cli.formatting import count_done, describe_active, describe_counts, format_duration, format_params
 
 SECONDS_BETWEEN_LINES = 10.0
-WIDTH = 100  # columns at most, on however wide a terminal
+MAX_WIDTH = 100  # columns
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """What a watched job is shown on."""
+    """Where the progress of a job is shown."""
 
     def update(self, job: dict[str, Any]) -> None: ...
 
@@ -28,32 +29,32 @@ class Display(AbstractContextManager["Display"], Protocol):
 
 
 def choose_display() -> Display:
-    """The display that fits stderr."""
+    """The display that suits stderr."""
     console = Console(stderr=True, highlight=False, markup=False)
     return LiveBar(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
 def follow_job(client: Client, job_id: str) -> dict[str, Any]:
-    """Show the job's progress until it has ended."""
+    """Show the job's progress until it ends."""
     job: dict[str, Any] = {}
     note = client.note
-    with choose_display() as shown:
-        client.note = shown.note
+    with choose_display() as display:
+        client.note = display.note
         try:
             for job in client.watch(job_id):
-                shown.update(job)
+                display.update(job)
         finally:
             client.note = note
     return job
 
 
 class Lines:
-    """Plain lines: one when the state changes, else one every few seconds."""
+    """Plain lines: one when the state changes, else one every ten seconds."""
 
     def __init__(self) -> None:
         self._state = ""
-        self._due = 0.0
-        self._noted = ""
+        self._next_line_at = 0.0
+        self._last_note = ""
 
     def __enter__(self) -> Self:
         return self
@@ -62,20 +63,21 @@ class Lines:
         return None
 
     def update(self, job: dict[str, Any]) -> None:
-        self._noted = ""
+        self._last_note = ""
         now = time.monotonic()
-        if job["state"] != self._state or now >= self._due:
-            print(", ".join([job["state"], describe_counts(job), *_best(job), *_left(_eta(job))]), file=sys.stderr)
-            self._state, self._due = job["state"], now + SECONDS_BETWEEN_LINES
+        if job["state"] != self._state or now >= self._next_line_at:
+            left = _describe_time_left(_get_eta(job))
+            print(", ".join([job["state"], describe_counts(job), *_describe_best(job), *left]), file=sys.stderr)
+            self._state, self._next_line_at = job["state"], now + SECONDS_BETWEEN_LINES
 
     def note(self, text: str) -> None:
-        if text != self._noted:
+        if text != self._last_note:
             print(text, file=sys.stderr)
-            self._noted = text
+            self._last_note = text
 
 
 class LiveBar:
-    """A bar that is drawn in place, with the best so far below it; between answers the time left counts down."""
+    """A bar drawn in place, with the best so far below it; the time left counts down between responses."""
 
     def __init__(self, console: Console) -> None:
         self._job: dict[str, Any] | None = None
@@ -100,64 +102,29 @@ class LiveBar:
     def __rich__(self) -> RenderableType:
         if self._job is None:
             return Text(self._note)
-        job, fits, eta = self._job, self._job["fits"], _eta(self._job)
+        job, done, total, eta = self._job, count_done(self._job), self._job["fits"]["total"], _get_eta(self._job)
         left = None if eta is None else max(eta - (time.monotonic() - self._at), 0.0)
         first = Table.grid(padding=(0, 2), expand=True)
         first.add_column()
         first.add_column(ratio=1)
         first.add_column(no_wrap=True)
-        bar = ProgressBar(
-            total=fits["total"] or 1, completed=_done(fits), complete_style="cyan", finished_style="green"
-        )
-        first.add_row(job["state"], bar, Text(", ".join([f"{_done(fits)} of {fits['total']} fits", *_left(left)])))
-        below = self._note or ", ".join([*_not_queued(fits), *_best(job), *_params(job)])
-        return Constrain(Group(first, Text(below)), WIDTH)
+        bar = ProgressBar(total=total or 1, completed=done, complete_style="cyan", finished_style="green")
+        first.add_row(job["state"], bar, Text(", ".join([f"{done} of {total} fits", *_describe_time_left(left)])))
+        params = [format_params(job["best"]["params"])] if job["best"] else []
+        below = self._note or ", ".join([*describe_active(job), *_describe_best(job), *params])
+        return Constrain(Group(first, Text(below)), MAX_WIDTH)
 
 
-def describe_counts(job: dict[str, Any]) -> str:
-    """How far the job's fits are, in words."""
-    fits = job["fits"]
-    return ", ".join([f"{_done(fits)} of {fits['total']} fits done", *_not_queued(fits)])
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: 8 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _done(fits: dict[str, int]) -> int:
-    return fits["succeeded"] + fits["failed"] + fits["cancelled"]
-
-
-def _not_queued(fits: dict[str, int]) -> list[str]:
-    return [f"{fits[state]} {state}" for state in ("running", "failed") if fits[state]]
-
-
-def _best(job: dict[str, Any]) -> list[str]:
+def _describe_best(job: dict[str, Any]) -> list[str]:
     best = job["best"]
     return [f"best so far {best['validation_accuracy']:.4f}"] if best else []
 
 
-def _params(job: dict[str, Any]) -> list[str]:
-    return (
-        [
-            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in job["best"]["params"].items()
-        ]
-        if job["best"]
-        else []
-    )
-
-
-def _eta(job: dict[str, Any]) -> float | None:
-    """The seconds left as the service expects them; none once the job has ended."""
+def _get_eta(job: dict[str, Any]) -> float | None:
+    """The service's estimate of the seconds left; none once the job has ended."""
     eta: float | None = job["eta_seconds"]
-    return None if job["state"] in ENDED else eta
+    return None if job["state"] in ENDED_STATES else eta
 
 
-def _left(seconds: float | None) -> list[str]:
+def _describe_time_left(seconds: float | None) -> list[str]:
     return [] if seconds is None else [f"about {format_duration(seconds)} left"]

@@ -1,4 +1,4 @@
-"""Chooses the proxy that the environment names for a URL, if any, and tells which URLs can be one."""
+"""Chooses the proxy for a URL from the environment, and parses HTTP URLs."""
 
 import ipaddress
 from contextlib import suppress
@@ -9,14 +9,14 @@ import httpx2
 
 
 class UnusableProxy(Exception):
-    """The environment names a proxy of a kind that is not supported, or a malformed one."""
+    """The proxy in the environment is malformed or of an unsupported kind."""
 
 
 def choose_proxy(url: SplitResult) -> str | None:
     """The URL of the proxy; none for this machine and for hosts that NO_PROXY exempts.
 
     Raises:
-        UnusableProxy: without the proxy's user and password, which its URL may hold.
+        UnusableProxy: the message leaves out the user and password in the proxy's URL.
     """
     proxies = getproxies()
     if _is_loopback(url.hostname or "") or _is_exempt(url, proxies.get("no", "")):
@@ -28,8 +28,8 @@ def choose_proxy(url: SplitResult) -> str | None:
     if not parse_http_url(proxy):
         scheme = proxy.partition("://")[0]
         raise UnusableProxy(
-            f"the environment's proxy for it is not a URL such as http://host:port (its scheme is {scheme!r}): correct "
-            f"or unset {url.scheme.upper()}_PROXY or ALL_PROXY, or name {url.hostname} in NO_PROXY"
+            f"the proxy in the environment is not a URL such as http://host:port (its scheme is {scheme!r}): correct "
+            f"or unset {url.scheme.upper()}_PROXY or ALL_PROXY, or add {url.hostname} to NO_PROXY"
         )
     return proxy
 
@@ -50,7 +50,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_exempt(url: SplitResult, no_proxy: str) -> bool:
-    """Whether an entry of NO_PROXY covers the host: `*`, a name and all below it (or its port alone), a network."""
+    """Whether an entry of NO_PROXY covers the host: `*`, a domain (with subdomains), host and port, or a network."""
     host = url.hostname or ""
     for entry in (one.strip().lower() for one in no_proxy.split(",")):
         if entry == "*":

@@ -10,17 +10,17 @@ class BadFile(Exception):
 
 
 def read_spec_file(file: str) -> bytes:
-    """The job's JSON as UTF-8 without a byte order mark, otherwise as it stands in the file; `-` is stdin."""
+    """The job's JSON as UTF-8 without a byte order mark, otherwise unchanged; `-` is stdin."""
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         text = content.decode(json.detect_encoding(content))  # Notepad and PowerShell save UTF-16 too
         json.loads(text)
-    except RecursionError:  # absurd nesting is for the service to reject
+    except RecursionError:  # left for the service to reject
         pass
     except OSError as error:
         raise BadFile(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise BadFile(f"{file} is not text in UTF-8: save it as UTF-8") from None
+        raise BadFile(f"{file} is not UTF-8 text: save it as UTF-8") from None
     except ValueError as error:
         kind = "is empty" if not text.strip() else f"is not JSON ({error})"
         raise BadFile(f"{file} {kind}: write the job as a JSON object, as in examples/article-grid.json") from None

@@ -1,4 +1,4 @@
-"""The command line against a small HTTP server that gives the contract's answers and notes what it was asked."""
+"""The command line against a small HTTP server with canned responses that records its requests."""
 
 import json
 import os
@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import client, output
+from app.cli import client, commands, output
 from app.cli.commands import cli
+from app.tuning.jobs.queries import TrialSort
+from app.tuning.jobs.tables import ENDED_JOB, JobState
 from tests.support.service_double import BEST, JOB, JOB_ID, SPEC, Answer, Service, answer, closed_port, job, trial
 
 
@@ -38,7 +40,7 @@ def test_submit_and_wait_prints_the_best_alone_on_stdout(service: Service, spec_
     assert json.loads(service.asked[0].body) == SPEC
 
 
-def test_submit_without_waiting_shows_what_each_distribution_really_covers(service: Service, spec_file: str) -> None:
+def test_submit_without_waiting_shows_the_range_of_each_distribution(service: Service, spec_file: str) -> None:
     service.on("POST /v1/jobs", answer(job("queued"), 202))
     result = run(service.url, "submit", spec_file)
     assert result.exit_code == 0
@@ -57,7 +59,7 @@ def test_submit_without_waiting_shows_what_each_distribution_really_covers(servi
         (["adam", 1, 0.5], "adam, 1, 0.5"),
     ],
 )
-def test_support_in_words(values: Any, words: str) -> None:
+def test_the_support_of_a_distribution_is_described(values: Any, words: str) -> None:
     assert output.describe_support(values) == words
 
 
@@ -76,7 +78,9 @@ def test_a_job_that_does_not_succeed_exits_with_1(service: Service, spec_file: s
     assert ("put mnist.npz there" in watched.stdout) == (state == "failed")
 
 
-def test_a_refused_spec_exits_with_2_and_says_what_is_wrong_where(service: Service, spec_file: str) -> None:
+def test_a_rejected_spec_exits_with_2_and_shows_the_errors_with_their_pointers(
+    service: Service, spec_file: str
+) -> None:
     error = {"pointer": "/search/n_iter", "message": "Input should be at least 1"}
     problem = {"type": "about:blank", "title": "Bad spec", "status": 422, "detail": "1 error", "errors": [error]}
     service.on("POST /v1/jobs", Answer(422, problem))
@@ -99,9 +103,9 @@ def test_a_bad_file_exits_with_2_before_anything_is_sent(service: Service, tmp_p
     assert not service.asked
 
 
-def test_a_spec_is_read_from_stdin_and_sent_as_it_stands(service: Service) -> None:
+def test_a_spec_is_read_from_stdin_and_sent_unchanged(service: Service) -> None:
     service.on("POST /v1/jobs", answer(job("queued"), 202))
-    text = '{"search": {}, "search": {}}'  # duplicate keys are the service's to refuse
+    text = '{"search": {}, "search": {}}'  # left for the service to reject
     assert run(service.url, "submit", "-", stdin="\ufeff" + text).exit_code == 0
     assert service.asked[0].body == text.encode()
 
@@ -109,7 +113,9 @@ def test_a_spec_is_read_from_stdin_and_sent_as_it_stands(service: Service) -> No
 @pytest.mark.parametrize(
     "command", [["list"], ["show", JOB_ID], ["best", JOB_ID], ["trials", JOB_ID], ["cancel", JOB_ID]]
 )
-def test_nothing_at_the_url_exits_with_3(closed_url: str, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_service_at_the_url_exits_with_3(
+    closed_url: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.1)
     monkeypatch.setattr(client, "RETRY_READS_FOR_SECONDS", 0.1)
     result = run(closed_url, *command, "--json")
@@ -118,7 +124,7 @@ def test_nothing_at_the_url_exits_with_3(closed_url: str, command: list[str], mo
     assert "tunewell up" in result.stderr
 
 
-def test_some_other_web_server_at_the_url_exits_with_3(service: Service) -> None:
+def test_another_web_server_at_the_url_exits_with_3(service: Service) -> None:
     service.on("GET /v1/jobs?page_size=20", Answer(200, "<html>"))
     assert run(service.url, "list").exit_code == 3
 
@@ -130,7 +136,7 @@ def test_a_url_without_scheme_is_bad_usage() -> None:
 
 
 @pytest.mark.parametrize("trouble", [Answer(0), Answer(503, {"title": "x", "status": 503}, {"Retry-After": "0.1"})])
-def test_a_post_is_repeated_with_the_same_key(service: Service, spec_file: str, trouble: Answer) -> None:
+def test_a_post_is_retried_with_the_same_key(service: Service, spec_file: str, trouble: Answer) -> None:
     service.on("POST /v1/jobs", trouble, trouble, answer(job("queued"), 202))
     result = run(service.url, "submit", spec_file, "--json")
     assert result.exit_code == 0
@@ -142,7 +148,7 @@ def test_a_post_is_repeated_with_the_same_key(service: Service, spec_file: str, 
     assert service.asked[-1].headers["Idempotency-Key"] != keys[0]
 
 
-def test_a_service_that_stays_unready_exits_with_3(
+def test_a_service_that_stays_unavailable_exits_with_3(
     service: Service, spec_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.2)
@@ -151,7 +157,7 @@ def test_a_service_that_stays_unready_exits_with_3(
     assert len(service.asked) > 1
 
 
-def test_watching_asks_for_changes_only_and_outlives_an_outage(service: Service) -> None:
+def test_watching_sends_the_etag_and_survives_an_outage(service: Service) -> None:
     service.on(
         f"GET {JOB}",
         answer(job(done=1), ETag='"1"'),
@@ -163,7 +169,7 @@ def test_watching_asks_for_changes_only_and_outlives_an_outage(service: Service)
     result = run(service.url, "watch", JOB_ID, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["state"] == "succeeded"
-    assert "trying again" in result.stderr
+    assert "retrying" in result.stderr
     assert [asked.headers.get("If-None-Match") for asked in service.asked] == [None, '"1"', '"1"', '"1"', '"1"']
 
 
@@ -178,7 +184,7 @@ def test_list_gathers_pages_up_to_the_limit(service: Service) -> None:
     assert page["next_page_token"] is None
 
 
-def test_trials_are_asked_for_best_first_and_never_cut_off_in_a_pipe(service: Service) -> None:
+def test_trials_are_sorted_best_first_and_never_cut_off_in_a_pipe(service: Service) -> None:
     error = {"type": "ValueError", "message": "long " * 60 + "end\x1b[31m", "traceback": ""}
     failed = trial(1, state="failed", validation_accuracy=None, rank=None, error=error)
     page = {"items": [trial(0), failed], "next_page_token": None}
@@ -191,7 +197,7 @@ def test_trials_are_asked_for_best_first_and_never_cut_off_in_a_pipe(service: Se
     assert run(service.url, "trials", JOB_ID, "--sort", "-validation_accuracy").exit_code == 0
 
 
-def test_best_in_words(service: Service) -> None:
+def test_best_as_text(service: Service) -> None:
     service.on(f"GET {JOB}/best", answer(BEST))
     result = run(service.url, "best", JOB_ID)
     assert "dropout_rate 0.2" in result.stdout
@@ -220,21 +226,21 @@ def test_results_as_csv(service: Service) -> None:
     assert run(service.url, "results", JOB_ID).stdout == "a,b\n1,2\n"
 
 
-def test_an_id_cannot_lead_to_another_path(service: Service) -> None:
+def test_an_id_cannot_escape_its_path(service: Service) -> None:
     assert run(service.url, "show", "../datasets?x").exit_code == 2
     assert service.asked[0].path == "/v1/jobs/..%2Fdatasets%3Fx"
 
 
-def test_a_proxy_is_not_asked_for_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_urls_bypass_the_proxy(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     service.on(f"GET {JOB}", answer(job()))
     assert run(service.url, "show", JOB_ID).exit_code == 0
 
 
-def test_ctrl_c_leaves_the_job_alone(service: Service) -> None:
+def test_ctrl_c_does_not_cancel_the_job(service: Service) -> None:
     service.on(f"GET {JOB}", answer(job()))
     command = [sys.executable, "-m", "app.cli", "watch", JOB_ID, "--url", service.url]
-    # What a shell runs in the background has the signal ignored, and children inherit that.
+    # Shells start background processes with SIGINT ignored, which children inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while len(service.asked) < 2:
@@ -242,9 +248,15 @@ def test_ctrl_c_leaves_the_job_alone(service: Service) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert f"The job goes on. Cancel it with: tunewell cancel {JOB_ID}" in errors
+    assert f"The job keeps running. Cancel it with: tunewell cancel {JOB_ID}" in errors
     assert "Traceback" not in errors
     assert {asked.method for asked in service.asked} == {"GET"}
+
+
+def test_choices_of_options_are_those_of_the_domain() -> None:
+    assert set(get_args(commands._JobState)) == set(JobState)
+    assert set(get_args(commands._TrialSort)) == set(get_args(TrialSort))
+    assert set(ENDED_JOB) == client.ENDED_STATES
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""The command line amid what a user's machine has: closed pipes, full disks, proxies, editors' encodings."""
+"""The command line with closed pipes, full disks, proxies and files in various encodings."""
 
 import codecs
 import json
@@ -36,7 +36,7 @@ full_disk = pytest.mark.skipif(not FULL.exists(), reason="this system has no /de
 
 @pytest.fixture
 def busy(service: Service) -> Service:
-    """A service that has something to print for every command, some of it more than a pipe holds."""
+    """A service with output for every command, for `results` more than a pipe's buffer holds."""
     ended = job("succeeded", 5)
     service.on("POST /v1/jobs", answer(job("queued"), 202))
     service.on("GET /v1/jobs?page_size=20", answer({"items": [ended] * 20, "next_page_token": None}))
@@ -52,8 +52,8 @@ def busy(service: Service) -> Service:
     return service
 
 
-def ended(command: list[str], url: str, **streams: object) -> "subprocess.CompletedProcess[str]":
-    """The command in a process of its own, which is where streams really break."""
+def run_process(command: list[str], url: str, **streams: object) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process of its own, with real streams."""
     environment = {**os.environ, "TUNEWELL_URL": url}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     whole = [sys.executable, "-m", "app.cli", *command]
@@ -61,21 +61,21 @@ def ended(command: list[str], url: str, **streams: object) -> "subprocess.Comple
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_pipe_that_is_closed_says_nothing_of_the_job(
+def test_a_closed_pipe_exits_with_141(
     busy: Service,
     spec_file: str,
     command: list[str],
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    result = ended([part.format(spec=spec_file) for part in command], busy.url, stdout=writer)
+    result = run_process([part.format(spec=spec_file) for part in command], busy.url, stdout=writer)
     os.close(writer)
     assert result.returncode == 141
     assert "Traceback" not in result.stderr
     assert "Exception" not in result.stderr
 
 
-def test_the_first_line_can_be_had_under_pipefail(busy: Service) -> None:
+def test_head_can_cut_off_the_output(busy: Service) -> None:
     script = f"set -o pipefail; '{sys.executable}' -m app.cli results {JOB_ID} --url {busy.url} | head -1"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=100)
     assert (result.returncode, result.stdout, result.stderr) == (141, "a,b\n", "")
@@ -83,28 +83,28 @@ def test_the_first_line_can_be_had_under_pipefail(busy: Service) -> None:
 
 @full_disk
 @pytest.mark.parametrize("command", ["list", "wait", "results", "help"])
-def test_output_that_cannot_be_written_says_nothing_of_the_job(
+def test_output_that_cannot_be_written_exits_with_4(
     busy: Service,
     spec_file: str,
     command: str,
 ) -> None:
     with FULL.open("w") as full:
-        result = ended([part.format(spec=spec_file) for part in COMMANDS[command]], busy.url, stdout=full)
+        result = run_process([part.format(spec=spec_file) for part in COMMANDS[command]], busy.url, stdout=full)
     assert result.returncode == 4
     assert result.stderr.splitlines()[-1] == "The output could not be written: No space left on device"
     assert "Traceback" not in result.stderr
 
 
 @full_disk
-def test_notes_that_cannot_be_written_decide_nothing(busy: Service, spec_file: str) -> None:
+def test_unwritable_stderr_does_not_change_the_exit_code(busy: Service, spec_file: str) -> None:
     with FULL.open("w") as full:
-        waited = ended(["submit", spec_file, "--wait", "--json"], busy.url, stderr=full)
+        waited = run_process(["submit", spec_file, "--wait", "--json"], busy.url, stderr=full)
         assert (waited.returncode, json.loads(waited.stdout)) == (0, BEST)
-        assert ended(["list", "--no-such-option"], busy.url, stderr=full).returncode == 2
-        assert ended(["show", "unknown"], busy.url, stderr=full).returncode == 2
+        assert run_process(["list", "--no-such-option"], busy.url, stderr=full).returncode == 2
+        assert run_process(["show", "unknown"], busy.url, stderr=full).returncode == 2
 
 
-def test_streams_that_are_closed_leave_the_exit_code(busy: Service, spec_file: str) -> None:
+def test_closed_streams_do_not_change_the_exit_code(busy: Service, spec_file: str) -> None:
     script = f"'{sys.executable}' -m app.cli submit '{spec_file}' --wait --url {busy.url}"
     quiet = subprocess.run(["bash", "-c", f"{script} >&- 2>&-"], check=False, timeout=100)
     assert quiet.returncode == 0
@@ -134,7 +134,7 @@ def test_streams_that_are_closed_leave_the_exit_code(busy: Service, spec_file: s
         "nonsense",
     ],
 )
-def test_a_proxy_that_cannot_be_used_exits_with_3_and_a_sentence(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_an_unusable_proxy_exits_with_3_and_an_explanation(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     monkeypatch.setenv("NO_PROXY", "elsewhere.lan")
     result = run(URL, "list", "--json")
@@ -145,7 +145,7 @@ def test_a_proxy_that_cannot_be_used_exits_with_3_and_a_sentence(monkeypatch: py
     assert "secret" not in result.output
 
 
-def test_requests_go_through_the_proxy_but_for_exempted_hosts(
+def test_requests_use_the_proxy_except_for_exempt_hosts(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -186,7 +186,7 @@ def test_no_proxy_exempts_nothing_else(monkeypatch: pytest.MonkeyPatch, exempt: 
         ("http://[::1]:8000", ""),
     ],
 )
-def test_addresses_that_are_asked_directly(monkeypatch: pytest.MonkeyPatch, url: str, exempt: str) -> None:
+def test_exempt_and_loopback_addresses_bypass_the_proxy(monkeypatch: pytest.MonkeyPatch, url: str, exempt: str) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy:3128")
     monkeypatch.setenv("NO_PROXY", exempt)
     assert choose_proxy(urlsplit(url)) is None
@@ -199,7 +199,7 @@ def test_only_the_proxy_for_the_urls_scheme_matters(monkeypatch: pytest.MonkeyPa
         choose_proxy(urlsplit("https://tunewell.lan"))
 
 
-def test_certificates_that_cannot_be_read_are_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_certificates_are_reported_for_https_only(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
     service.on(f"GET {JOB}", answer(job()))
     assert run(service.url, "show", JOB_ID).exit_code == 0
@@ -208,7 +208,7 @@ def test_certificates_that_cannot_be_read_are_told(service: Service, monkeypatch
     assert "SSL_CERT_FILE" in secure.stderr
 
 
-def test_a_server_without_tls_is_not_one_that_has_to_be_started(service: Service) -> None:
+def test_a_server_without_tls_counts_as_running(service: Service) -> None:
     result = run(service.url.replace("http", "https"), "list")
     assert result.exit_code == 3
     assert "SSL" in result.stderr
@@ -222,11 +222,11 @@ def test_an_impossible_url_is_bad_usage(url: str) -> None:
     assert "--url" in result.stderr
 
 
-def test_a_host_that_dns_cannot_know_exits_with_3() -> None:
+def test_an_invalid_host_name_exits_with_3() -> None:
     assert run("http://a..b:1", "list").exit_code == 3
 
 
-def test_a_password_in_the_url_is_not_repeated() -> None:
+def test_a_password_in_the_url_is_not_printed() -> None:
     result = run("http://me:secret@127.0.0.1:1/", "list", "--json")
     assert result.exit_code == 3
     assert "secret" not in result.output
@@ -251,7 +251,7 @@ def test_a_spec_is_read_in_any_utf_and_sent_as_utf_8(
     file = tmp_path / "job.json"
     file.write_bytes(ENCODINGS[encoding] + json.dumps({**SPEC, "note": "Größe"}, ensure_ascii=False).encode(encoding))
     with file.open() as stdin:
-        result = ended(["submit", "-" if by_stdin else str(file)], busy.url, stdin=stdin)
+        result = run_process(["submit", "-" if by_stdin else str(file)], busy.url, stdin=stdin)
     assert result.returncode == 0
     assert json.loads(busy.asked[0].body.decode("utf-8")) == {**SPEC, "note": "Größe"}
 
@@ -269,7 +269,7 @@ def test_a_spec_is_read_in_any_utf_and_sent_as_utf_8(
         (None, "Is a directory"),
     ],
 )
-def test_what_is_no_spec_is_told_in_a_sentence(
+def test_invalid_files_are_reported_with_the_reason(
     service: Service,
     tmp_path: Path,
     content: bytes | None,

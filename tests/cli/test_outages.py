@@ -1,4 +1,4 @@
-"""The command line while the service is busy, away or cut off: nothing is posted twice or left untold."""
+"""The command line while the service is busy or unreachable: no job is posted twice, and users learn what happened."""
 
 import json
 import signal
@@ -27,13 +27,13 @@ def keys(service: Service) -> list[str]:
 
 
 @pytest.mark.parametrize("trouble", [AWAY, LOST, CUT])
-def test_a_post_that_may_have_arrived_is_repeated_for_longer_than_one_that_cannot_have(
+def test_a_post_that_may_have_arrived_is_retried_for_longer(
     service: Service,
     spec_file: str,
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
 ) -> None:
-    monkeypatch.setattr(client, "ABSENT_PATIENCE", 0.0)
+    monkeypatch.setattr(client, "RETRY_UNSENT_FOR_SECONDS", 0.0)
     service.on("POST /v1/jobs", trouble, trouble, answer(job("queued"), 202))
     assert run(service.url, "submit", spec_file).exit_code == 0
     assert len(keys(service)) == 3
@@ -41,7 +41,7 @@ def test_a_post_that_may_have_arrived_is_repeated_for_longer_than_one_that_canno
 
 
 @pytest.mark.parametrize("trouble", [AWAY, LOST, CUT, BROKEN])
-def test_a_post_that_may_have_arrived_is_told_with_its_key(
+def test_an_unresolved_post_is_reported_with_its_key(
     service: Service,
     spec_file: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,7 +58,7 @@ def test_a_post_that_may_have_arrived_is_told_with_its_key(
     assert "tunewell up" not in result.stderr
 
 
-def test_a_key_of_ones_own_is_sent_as_it_stands(service: Service, spec_file: str) -> None:
+def test_a_given_key_is_sent_unchanged(service: Service, spec_file: str) -> None:
     service.on("POST /v1/jobs", answer(job("queued"), 202))
     assert run(service.url, "submit", spec_file, "--key", "mine-1").exit_code == 0
     assert keys(service) == ["mine-1"]
@@ -67,11 +67,11 @@ def test_a_key_of_ones_own_is_sent_as_it_stands(service: Service, spec_file: str
     assert len(service.asked) == 1
 
 
-def test_a_post_to_a_service_that_is_not_there_cannot_have_arrived(
+def test_a_post_that_could_not_connect_was_not_accepted(
     spec_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "ABSENT_PATIENCE", 0.1)
+    monkeypatch.setattr(client, "RETRY_UNSENT_FOR_SECONDS", 0.1)
     result = run(f"http://127.0.0.1:{closed_port()}", "submit", spec_file)
     assert result.exit_code == 3
     assert "accepted" not in result.stderr
@@ -82,7 +82,8 @@ def test_a_submit_during_a_long_lock_makes_one_job(tmp_path: Path, spec_file: st
     """The lock outlasts several attempts; each is repeated with the same key."""
     file = tmp_path / "locked.db"
     impatient = (
-        "from app.cli import client as c, commands; c.RESPONSE_TIMEOUT = 1.0; c.ABSENT_PATIENCE = 0.0; commands.cli()"
+        "from app.cli import client, commands; client.RESPONSE_TIMEOUT_SECONDS = 1.0; "
+        "client.RETRY_UNSENT_FOR_SECONDS = 0.0; commands.cli()"
     )
     with live(tmp_path / "home", f"sqlite:///{file}", f"redis://127.0.0.1:{closed_port()}/0", workers=0) as here:
         command = [sys.executable, "-c", impatient, "submit", spec_file, "--json", "--url", str(here.client.base_url)]
@@ -90,7 +91,7 @@ def test_a_submit_during_a_long_lock_makes_one_job(tmp_path: Path, spec_file: st
             holder.execute("BEGIN IMMEDIATE")
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
                 assert process.stderr is not None
-                assert "does not answer" in process.stderr.readline()
+                assert "does not respond" in process.stderr.readline()
                 time.sleep(3)
                 holder.execute("ROLLBACK")
                 printed, errors = process.communicate(timeout=100)
@@ -98,7 +99,7 @@ def test_a_submit_during_a_long_lock_makes_one_job(tmp_path: Path, spec_file: st
         assert [one["id"] for one in here.get("/v1/jobs")["items"]] == [json.loads(printed)["id"]]
 
 
-def test_ctrl_c_during_a_post_tells_the_key(service: Service, spec_file: str) -> None:
+def test_ctrl_c_during_a_post_shows_the_key(service: Service, spec_file: str) -> None:
     service.on("POST /v1/jobs", AWAY)
     command = [sys.executable, "-m", "app.cli", "submit", spec_file, "--url", service.url]
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,7 +114,7 @@ def test_ctrl_c_during_a_post_tells_the_key(service: Service, spec_file: str) ->
 
 
 @pytest.mark.parametrize("trouble", [AWAY, LOST])
-def test_a_change_that_may_have_been_made_says_so(
+def test_an_unresolved_change_is_reported(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
@@ -124,11 +125,11 @@ def test_a_change_that_may_have_been_made_says_so(
     for command in ("cancel", "delete"):
         result = run(service.url, command, JOB_ID)
         assert result.exit_code == 3
-        assert "may have been done" in result.stderr
+        assert "may have been made" in result.stderr
         assert "tunewell up" not in result.stderr
 
 
-def test_a_delete_whose_first_answer_was_lost_has_succeeded(service: Service) -> None:
+def test_a_delete_whose_first_response_was_lost_succeeds(service: Service) -> None:
     gone = Answer(404, {"title": "Not Found", "status": 404, "detail": "There is no such job."})
     service.on(f"DELETE {JOB}", LOST, gone)
     assert run(service.url, "delete", JOB_ID).exit_code == 0
@@ -137,7 +138,7 @@ def test_a_delete_whose_first_answer_was_lost_has_succeeded(service: Service) ->
 
 
 @pytest.mark.parametrize("trouble", [AWAY, LOST])
-def test_what_follows_a_watch_waits_as_the_watch_did(
+def test_reads_after_a_watch_are_retried_as_long_as_the_watch(
     service: Service,
     spec_file: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,10 +151,10 @@ def test_what_follows_a_watch_waits_as_the_watch_did(
     result = run(service.url, "submit", spec_file, "--wait", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == BEST
-    assert "trying again" in result.stderr
+    assert "retrying" in result.stderr
 
 
-def test_a_watch_that_gives_up_says_how_to_go_on(
+def test_a_watch_that_gives_up_says_how_to_resume(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -167,8 +167,8 @@ runpy.run_module("app.cli", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["list"], 3, "does not answer"),
-        (["trials", "some-job"], 3, "does not answer"),
+        (["list"], 3, "does not respond"),
+        (["trials", "some-job"], 3, "does not respond"),
         (["up"], 1, "psutil is not installed here"),
         (["demo"], 1, "psutil is not installed here"),
     ],

@@ -80,8 +80,8 @@ def test_a_job_succeeds_whatever_the_home_is_called_and_the_shell_is_set_to(tmp_
     with started(tmp_path, 1, NASTY, 0, subprocess.PIPE, **SHELL) as process, Client(url_of(process)) as client:
         spec = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}}
         job = client.create(json.dumps(spec | {"fixed": {"epochs": 1}}).encode())
-        until(lambda: client.job(job["id"])["ended_at"] is not None, 90)
-        assert client.job(job["id"])["state"] == "succeeded"
+        until(lambda: client.get_job(job["id"])["ended_at"] is not None, 90)
+        assert client.get_job(job["id"])["state"] == "succeeded"
     assert {place.name for place in tmp_path.iterdir()} == {"app", "worker", NASTY}
 
 
