@@ -1,4 +1,4 @@
-"""Brings posted jobs into the states that tests need, as a worker does: it claims fits and records what they found."""
+"""Brings posted jobs into the states that tests need: it claims fits and records results as a worker does."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def grid(trials: int, **more: Any) -> Spec:
-    """A job of so many trials on the small data set, all equally dear: they are claimed in their order."""
+    """A job of `trials` trials on the small data set, all of equal cost: they are claimed in their order."""
     rates = [(number + 1) / 10_000 for number in range(trials)]
     searched = {"strategy": "grid", "param_grid": {"learning_rate": rates}}
     return {"dataset": {"name": "digits"}, "search": searched, **more}
@@ -90,7 +90,7 @@ def record(engine: Engine, claimed: Claim, accuracy: float | None) -> None:
 
 
 def drive(engine: Engine, job_id: str, score: Score, fits: int | None = None) -> None:
-    """Train so many of the job's fits, all if not said how many; a score of None is a fit that fails."""
+    """Train `fits` of the job's fits, or all; a score of None makes the fit fail."""
     while fits is None or fits > 0:
         claimed = claim(engine, job_id)
         if claimed is None:

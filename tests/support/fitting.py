@@ -37,12 +37,12 @@ DEFAULTS: Hyperparameters = {
 
 
 def named(changes: Hyperparameters) -> str:
-    """A test's name for what it changes."""
+    """The id of a test case: the hyperparameters that it changes."""
     return ",".join(f"{name}={value}" for name, value in changes.items())
 
 
 def digits(train: int = 1000, every_epoch: bool = True) -> Any:
-    """The first so many images to train on, the last 300 to score."""
+    """The first `train` images to train on, the last 300 to score."""
     data = load_digits()
     images, labels = data.images.astype(np.uint8), data.target.astype(np.uint8)
     rows = np.arange(len(images), dtype=np.int32)
@@ -65,7 +65,7 @@ def graph(changes: Mapping[str, int | float | str], split: Any = SPLIT) -> Any:
 
 
 def first_weights(changes: Hyperparameters, seed: int = 1) -> Weights:
-    """What a fit of this seed starts from."""
+    """The initial weights of a fit with this seed."""
     shape = training._shape({**DEFAULTS, **changes}, SPLIT)
     laid_out, convolutions = list(architecture.initial_weights(shape, seed)), 2 * shape.conv_blocks
     dense = np.concatenate(laid_out[convolutions:-3]).T
@@ -87,7 +87,7 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
 
 
 def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray) -> np.ndarray:
-    """Where our optimizer takes values from the start, by one gradient after the other."""
+    """The values that our optimizer reaches from `start`, taking a step for each gradient."""
     h: Hyperparameters = {**DEFAULTS, **changes, "num_neurons": len(start)}
     ours, rates = graph(h), training._rates(h, SPLIT.scale)
     ours.reset(0)
@@ -101,7 +101,7 @@ def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray)
 
 
 def classified_rightly(logits: np.ndarray, labels: np.ndarray) -> int:
-    """How many rows our graph counts as right."""
+    """The number of rows that our graph counts as correct."""
     return int(program._correct(tf.constant(logits), tf.constant(labels)))
 
 
@@ -113,7 +113,7 @@ def _laid_out(shape: Any, weights: Weights) -> Weights:
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Keras computes in float64 here: its rounding is no part of any comparison."""
+    """Keras computes in float64 here, so its rounding plays no part in a comparison."""
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     try:
@@ -149,7 +149,7 @@ def keras_model(changes: Hyperparameters, weights: Weights, seed: int = 1) -> An
 
 
 def keras_gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights:
-    """Keras's gradients at these weights, of the first images; what is dropped is what our graph drops."""
+    """Keras's gradients at these weights, of the first images, with our graph's dropout mask."""
     rate = float({**DEFAULTS, **changes}["dropout_rate"])
     model = keras_model(changes, weights)
     kept = _draw(changes, count) >= np.float32(rate)
@@ -168,7 +168,7 @@ def _draw(changes: Hyperparameters, count: int) -> np.ndarray:
 
 
 def fit_with_keras(changes: Hyperparameters, seed: int = 1) -> tuple[Any, list[tuple[float, float]]]:
-    """Keras's own training on the same batches from the same weights: the model, and loss and accuracy an epoch."""
+    """Keras's own training on the same batches from the same weights: the model, and loss and accuracy per epoch."""
     h = {**DEFAULTS, **changes}
     model, history = keras_model(h, first_weights(h, seed), seed), []
     images, size = SPLIT.images[..., None].astype(np.float32), int(h["batch_size"])

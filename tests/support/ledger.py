@@ -1,4 +1,4 @@
-"""Jobs for the tests of the store, and the proof that a job's counters and states are what its rows say."""
+"""Jobs for the tests of the store, and an audit of each job's counters and states against its rows."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ GONE = {"type": "LostWorker", "message": "no sign of life", "traceback": None}
 
 
 def grid(trials: int = 2, **changes: Any) -> JobSpec:
-    """A grid of so many trials, of which the later ones are dearer."""
+    """A grid of `trials` trials; the later ones are more expensive."""
     neurons = {"strategy": "grid", "param_grid": {"num_neurons": [8 * (n + 1) for n in range(trials)]}}
     return spec(neurons, **changes)
 
@@ -34,19 +34,19 @@ def spec(search: dict[str, Any], **changes: Any) -> JobSpec:
 
 
 def scored(accuracy: float, fit_seconds: float = 2.0) -> Result:
-    """What a fit finds."""
+    """A fit's result."""
     return Result(accuracy, 1 - accuracy, fit_seconds, 0.5, {"tunewell": "0", "found": str(accuracy)})
 
 
 class Ledger:
-    """Acts on a database, one transaction each, and audits the whole of it after every act."""
+    """Calls the store, each time in one transaction, and audits the whole database after each."""
 
     def __init__(self, engine: Engine, audits: bool = True) -> None:
         self.engine = engine
         self._audits = audits
 
     def do(self, act: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Act in a transaction of its own."""
+        """Call a function in a transaction of its own."""
         with writing(self.engine) as session:
             done = act(session, *args, **kwargs)
         if self._audits:
@@ -58,7 +58,7 @@ class Ledger:
         return self.do(store.insert_job, spec, draw_candidates(spec)).id
 
     def claim(self, job_id: UUID, worker: str = "w1", message_id: str = "m1") -> Claim:
-        """Claim a fit that has to be there."""
+        """Claim a fit; there must be one."""
         claimed = self.do(claims.claim, job_id, worker, message_id)
         assert claimed is not None
         return claimed
@@ -104,7 +104,7 @@ class Ledger:
             assert self.do(claims.release, claim)
 
     def expire(self, fit_id: int) -> None:
-        """Let the fit's lease have run out long ago."""
+        """Make the fit's lease expired long ago."""
         self.do(store.execute_change, update(Fit).where(Fit.id == fit_id).values(lease_until=clock(-86_400)))
 
     def job(self, job_id: UUID) -> Job:
@@ -133,13 +133,13 @@ class Ledger:
             return list(session.scalars(select(Attempt).where(Attempt.fit_id == fit_id).order_by(Attempt.attempt)))
 
     def empty(self) -> None:
-        """Take everything out again."""
+        """Delete all rows."""
         with writing(self.engine) as session:
             for table in (Fit, Trial, Job, IdempotencyKey, Worker):
                 session.execute(delete(table))
 
     def audit(self) -> None:
-        """Hold every job to its rows."""
+        """Check each job's counters and state against its rows."""
         with reading(self.engine) as session:
             for job in session.scalars(select(Job)):
                 trials = list(session.scalars(select(Trial).where(Trial.job_id == job.id)))

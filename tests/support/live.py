@@ -17,7 +17,7 @@ from tests.support.servers import free_port
 PROJECT = Path(__file__).parents[2]
 START_SECONDS = 60
 JOB_SECONDS = 100
-# Runs a command of root's so that it may read no more than others.
+# Runs a command as root without root's privilege to read everything.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -41,12 +41,12 @@ class Live:
     def start_worker(
         self, name: str, changed: Mapping[str, str] | None = None, prefix: Sequence[str] = (), node: str = ""
     ) -> None:
-        """A worker with one training process, in a changed environment or by way of another command where given."""
+        """Start a worker with one training process, optionally with more environment or another command."""
         options = ("--concurrency", "1", "--hostname", node or f"{name}@test", "--loglevel", "INFO")
         self._start(name, "celery", "-A", "worker.tasks", "worker", *options, changed=changed, prefix=prefix)
 
     def pids(self, *names: str) -> list[int]:
-        """The numbers of some processes."""
+        """The process ids of some processes."""
         return [self._started[name].pid for name in names]
 
     def _start(
@@ -75,7 +75,7 @@ class Live:
             return False
 
     def until(self, reached: Callable[[], bool], seconds: float) -> None:
-        """Wait for it, while all processes live."""
+        """Wait until the condition is true, while all processes are alive."""
         deadline = time.monotonic() + seconds
         while not reached():
             for name, process in self._started.items():
@@ -88,13 +88,13 @@ class Live:
         return (self._home / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def get(self, address: str) -> Any:
-        """What is there."""
+        """The response to a GET."""
         answer = self.client.get(address)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, spec: dict[str, Any]) -> str:
-        """The address of the accepted job."""
+        """The path of the accepted job."""
         answer = self.client.post("/v1/jobs", json=spec)
         assert answer.status_code == 202, answer.text
         return str(answer.headers["Location"])
@@ -139,7 +139,7 @@ class Live:
 
 @contextmanager
 def live(home: Path, database_url: str, broker_url: str, workers: int, host: str = "127.0.0.1") -> Iterator[Live]:
-    """A running service with so many workers, gone afterwards."""
+    """A running service with `workers` workers, stopped afterwards."""
     home.mkdir(exist_ok=True)
     made = Live(home, database_url, broker_url, host)
     try:

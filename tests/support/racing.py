@@ -1,4 +1,4 @@
-"""Processes that race for one fit, round after round; the rounds are an argument, for the long tests' sake."""
+"""Processes that race for one fit, round after round."""
 
 import multiprocessing
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LONGEST_ROUND = 60.0
 
 @dataclass(frozen=True)
 class Race:
-    """What came of it: how many won each round, how many of them could record, and whatever a caller was told."""
+    """Per round the number of processes that claimed and that recorded, and all errors."""
 
     winners: list[int]
     recorded: list[int]
@@ -33,7 +33,7 @@ Laps = tuple[list[bool], list[bool], list[str]]
 
 
 def race(engine: Engine, rounds: int, processes: int = 8) -> Race:
-    """Let so many processes claim, and whoever has won finish, the only fit of a job, for so many jobs."""
+    """Let processes race for the only fit of a job, once for each of several jobs; the winner finishes it."""
     spec = grid(1, evaluation={"validation_split": 0.5, "refit": False})
     found = draw_candidates(spec)
     with writing(engine) as session:

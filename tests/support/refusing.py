@@ -1,4 +1,4 @@
-"""What every error of the API is held to, and valid jobs to spoil."""
+"""Checks of the API's errors, and valid jobs from which to make invalid ones."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ VALID: list[dict[str, Any]] = [
 
 
 def resolved(body: Any, pointer: str) -> Any:
-    """What a pointer leads to, by the rules of RFC 6901."""
+    """The value that a JSON pointer (RFC 6901) refers to."""
     for step in pointer.split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         body = body[int(step)] if isinstance(body, list) else body[step]
@@ -32,7 +32,7 @@ def resolved(body: Any, pointer: str) -> Any:
 
 
 def problem(answer: Response, status: int) -> dict[str, Any]:
-    """A problem document, held to what all of them promise."""
+    """A problem document, after checks that hold for all of them."""
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert len(answer.content) <= 8192
@@ -46,7 +46,7 @@ def problem(answer: Response, status: int) -> dict[str, Any]:
 
 
 def refused(client: TestClient, body: bytes) -> list[dict[str, str]]:
-    """The errors of a body that is refused with 422."""
+    """The errors of a body that is rejected with 422."""
     document = problem(client.post("/v1/jobs", content=body, headers=JSON), 422)
     errors: list[dict[str, str]] = document["errors"]
     assert errors
@@ -55,7 +55,7 @@ def refused(client: TestClient, body: bytes) -> list[dict[str, str]]:
 
 
 def pointed(client: TestClient, body: Any) -> dict[str, str]:
-    """The errors of a job that is refused, by their pointers, each of which leads somewhere."""
+    """The errors of a rejected job by JSON pointer; each pointer refers to a value of the job."""
     errors = refused(client, json.dumps(body).encode())
     for error in errors:
         path = error["pointer"]

@@ -1,4 +1,4 @@
-"""Real servers for the tests: PostgreSQL and Redis of their own, started where their programs are."""
+"""Real servers for the tests: PostgreSQL, PgBouncer and Redis, started if their programs are installed."""
 
 import os
 import shutil
@@ -22,26 +22,26 @@ POSTGRES_PLACES = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/b
 
 
 def missing(what: str) -> NoReturn:
-    """Skip with the reason on a laptop; fail in CI, where everything has to be there."""
+    """Skip with the reason on a laptop; fail in CI, where everything must be installed."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} is needed in CI", pytrace=False)
     pytest.skip(f"{what} is not installed")
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that is free now."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
 class Postgres:
-    """A PostgreSQL server in a folder of its own, which can be killed and started again."""
+    """A PostgreSQL server in its own folder, which can be killed and restarted."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs, self._data = programs, folder / "data"
         self._log = folder / "log"
-        # PostgreSQL refuses to run as root.
+        # PostgreSQL does not run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         self.port = free_port()
         if self._user:
@@ -66,19 +66,19 @@ class Postgres:
             connection.execute(statement.encode())
 
     def demand_password(self, user: str) -> None:
-        """Let this user in by password only."""
+        """Admit this user by password only."""
         rules = self._data / "pg_hba.conf"
         rules.write_text(f"host all {user} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         self.execute("SELECT pg_reload_conf()")
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it, and return when it responds."""
         places = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
         options = f"{places} -c fsync=off -c max_connections=300"
         self._call("pg_ctl", "-D", str(self._data), "-l", str(self._log), "-o", options, "-w", "start")
 
     def kill(self) -> None:
-        """As a crash: SIGQUIT to all of it, no shutdown checkpoint."""
+        """Crash it: SIGQUIT, without a shutdown checkpoint."""
         self._call("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
     def _call(self, program: str, *arguments: str) -> None:
@@ -99,7 +99,7 @@ class Postgres:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """A running PostgreSQL server, gone afterwards."""
+    """A running PostgreSQL server, stopped and deleted afterwards."""
     found = shutil.which("pg_ctl")
     places = (
         [Path(found).parent] if found else sorted(p for place in POSTGRES_PLACES for p in Path("/").glob(place[1:]))
@@ -116,11 +116,11 @@ def postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def pgbouncer(server: Postgres, *settings: str) -> Iterator[int]:
-    """The port of a PgBouncer in front of the server, in transaction mode, gone afterwards."""
+    """The port of a PgBouncer in front of the server, in transaction mode, stopped afterwards."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if not program:
         missing("PgBouncer")
-    user = "postgres" if os.geteuid() == 0 else None  # PgBouncer too refuses to run as root
+    user = "postgres" if os.geteuid() == 0 else None  # PgBouncer does not run as root either
     port = free_port()
     lines = [
         "[databases]",
@@ -145,7 +145,7 @@ def pgbouncer(server: Postgres, *settings: str) -> Iterator[int]:
 
 
 def listens(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return when the process can be connected to."""
+    """Return when the process accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -157,7 +157,7 @@ def listens(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 
 class Broker:
-    """A Redis or Valkey server of its own, which can be killed, frozen and started again."""
+    """A Redis or Valkey server, which can be killed, frozen and restarted."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self._program, self._folder = program, folder
@@ -166,7 +166,7 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        """Start it, and return when it answers."""
+        """Start it, and return when it responds."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
         self.process = subprocess.Popen([self._program, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
@@ -196,7 +196,7 @@ class Broker:
 
 @contextmanager
 def broker() -> Iterator[Broker]:
-    """A running broker, gone afterwards."""
+    """A running broker, stopped afterwards."""
     try:
         program = find_program()
     except BrokerUnavailable as error:

@@ -1,4 +1,4 @@
-"""A small HTTP server that stands in for a Tunewell service: canned answers, and notes of what was asked."""
+"""A small HTTP server that stands in for a Tunewell service: canned responses and a record of requests."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ BEST = {
 
 @dataclass
 class Answer:
-    """One canned answer; `status` 0 drops the connection instead."""
+    """One canned response; `status` 0 drops the connection instead."""
 
     status: int = 200
     body: Any = None
@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass
 class Service:
-    """Answers each call from its own list, the last answer again and again."""
+    """Responds to each call from its own list; the last response is repeated."""
 
     url: str = ""
     answers: dict[str, list[Answer]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Service:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Speaks HTTP for a `Service`."""
+    """The HTTP handler of a `Service`."""
 
     protocol_version = "HTTP/1.1"
     service: Service
@@ -114,7 +114,7 @@ def running_service() -> Iterator[Service]:
 
 
 def closed_port() -> int:
-    """A port at which nothing listens."""
+    """A port on which nothing listens."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.server_close()
     return int(server.server_address[1])

@@ -1,4 +1,4 @@
-"""House-keeping's watch over leases, by a clock that the test sets."""
+"""Housekeeping's watch over leases, with a clock that the test sets."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from app.tuning.lease_watch import Watch
 
 
 class Watching:
-    """One API process that looks on."""
+    """The lease watch of one API process."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -18,7 +18,7 @@ class Watching:
         self.watch = Watch[AttemptKey](lambda: self.now)
 
     def look(self, after: float = housekeeping.ROUND_SECONDS) -> None:
-        """Look at the leases when so much of this process's time has passed."""
+        """Look at the leases after this process has run for so many more seconds."""
         self.now += after
         housekeeping.requeue_expired(self.engine, self.watch)
 

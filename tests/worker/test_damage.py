@@ -1,4 +1,4 @@
-"""Texts and files that are not what they should be: errors in any script, archives with broken bytes."""
+"""Damaged input: error messages in any script, archives with corrupt bytes."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_an_error_stays_below_four_kibibytes_in_any_script(text: str) -> None:
     assert "\0" not in stored["message"] + stored["traceback"]
 
 
-def test_an_archive_with_broken_bytes_is_told_from_mnist_wherever_it_is_broken(tmp_path: Path) -> None:
+def test_a_corrupt_archive_is_rejected_wherever_it_is_corrupt(tmp_path: Path) -> None:
     kept, place = tmp_path / "damaged", tmp_path / "data"
     kept.mkdir()
     place.mkdir()

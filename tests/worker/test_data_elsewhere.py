@@ -27,7 +27,7 @@ NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy
 
 
 def without_data(folder: Path) -> dict[str, str]:
-    """The environment of a worker that looks for MNIST in this folder, and reaches no network."""
+    """The environment of a worker that looks for MNIST in this folder and has no network."""
     return {**NO_NETWORK, "no_proxy": "", "NO_PROXY": "", "TUNEWELL_DATA_DIR": str(folder)}
 
 
@@ -37,7 +37,7 @@ def empty(folder: Path) -> Path:
 
 
 def closed(folder: Path) -> Path:
-    """A folder with MNIST that nobody may enter, but for root with all privileges."""
+    """A folder with MNIST that only root with all privileges may enter."""
     folder.mkdir()
     (folder / "mnist.npz").symlink_to(settings().data_dir.expanduser().absolute() / "mnist.npz")
     folder.chmod(0)
@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterato
 
 
 def warm(service: Live) -> bool:
-    """Train a job that needs no such data; whether both workers have had a part in it, so that both are up."""
+    """Train a job that needs no such data; True if both workers took part, so both are running."""
     address = service.post({**SEARCH, "dataset": {"name": "digits"}, "fixed": {"epochs": 5}})
     service.wait(address)
     trials = [service.get(f"{address}/trials/{number}") for number in range(20)]
@@ -63,7 +63,7 @@ def warm(service: Live) -> bool:
 
 
 def trained(service: Live) -> list[Any]:
-    """The table that a job has come to, and what its fits were trained by and on which attempt."""
+    """The results of a job, and for each fit its worker and attempt."""
     address = service.post(SEARCH)
     job = service.wait(address)
     assert (job["state"], job["error"]) == ("succeeded", None)
@@ -75,7 +75,7 @@ def trained(service: Live) -> list[Any]:
 
 
 @pytest.mark.parametrize("unreadable", [empty, closed])
-def test_a_worker_without_the_data_costs_a_job_nothing(
+def test_a_worker_without_the_data_does_not_change_a_jobs_results(
     service: Live, tmp_path: Path, unreadable: Callable[[Path], Path]
 ) -> None:
     expected = trained(service)
@@ -91,7 +91,7 @@ def test_a_worker_without_the_data_costs_a_job_nothing(
         service.end("lacking")
 
 
-def test_without_any_worker_that_has_the_data_a_job_fails_and_the_next_one_too(tmp_path: Path, broker: Broker) -> None:
+def test_a_job_fails_if_no_worker_has_the_data_and_so_does_the_next_one(tmp_path: Path, broker: Broker) -> None:
     home = tmp_path / "home"
     url = broker.url.replace("/0", "/5")
     with live(home, f"sqlite:///{home / 'tunewell.db'}", url, workers=0) as service:

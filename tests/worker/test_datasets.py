@@ -1,4 +1,4 @@
-"""The data sets: what is in them, how they are checked, and what is said when one cannot be had."""
+"""Data sets: their content, how files are checked, and the errors when one is not available."""
 
 import fcntl
 import os
@@ -30,12 +30,12 @@ except datasets.DatasetUnavailable as error:
 
 
 def never() -> None:
-    """Nothing is downloaded, so that nobody asks whether to go on."""
+    """The keepalive of a load that must not download."""
     raise AssertionError("a download was begun")
 
 
 def complaint(folder: Path, prefix: Sequence[str] = ()) -> str:
-    """What is said where MNIST is looked for in this folder, and no network can be reached."""
+    """The error when this folder is searched for MNIST without a network."""
     nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
     environment = os.environ | nowhere | {"TUNEWELL_DATA_DIR": str(folder), "NO_PROXY": "", "no_proxy": ""}
     done = subprocess.run(
@@ -58,7 +58,7 @@ def test_a_data_set_stays_in_memory_for_the_next_fit() -> None:
     assert datasets.load_dataset("digits", never) is datasets.load_dataset("digits", never)
 
 
-def test_mnist_is_the_real_one() -> None:
+def test_mnist_has_its_published_shapes_and_labels() -> None:
     if not (settings().data_dir.expanduser() / "mnist.npz").exists():
         missing("mnist.npz in TUNEWELL_DATA_DIR")
     arrays = datasets.load_dataset("mnist", never)
@@ -67,7 +67,7 @@ def test_mnist_is_the_real_one() -> None:
     assert len(arrays.sha256) == 64
 
 
-def test_without_mnist_and_without_a_network_it_says_where_to_put_which_file(tmp_path: Path) -> None:
+def test_without_mnist_and_network_the_error_names_the_file_and_its_folder(tmp_path: Path) -> None:
     said = complaint(tmp_path / "new")
     assert "could not be downloaded" in said
     assert f"Put Keras's mnist.npz into {tmp_path / 'new'} (TUNEWELL_DATA_DIR)" in said
@@ -75,7 +75,9 @@ def test_without_mnist_and_without_a_network_it_says_where_to_put_which_file(tmp
 
 
 @pytest.mark.parametrize("closed", ["the folder", "the file", "a folder to write to"])
-def test_a_folder_or_file_that_may_not_be_read_is_named_with_who_must_be_able_to(tmp_path: Path, closed: str) -> None:
+def test_the_error_names_an_unreadable_folder_or_file_and_the_user_who_must_read_it(
+    tmp_path: Path, closed: str
+) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     file = folder / "mnist.npz"
@@ -89,12 +91,12 @@ def test_a_folder_or_file_that_may_not_be_read_is_named_with_who_must_be_able_to
     assert f"In {folder} (TUNEWELL_DATA_DIR; with Docker Compose, the folder of the host" in said
 
 
-def test_whoever_waited_for_a_download_that_failed_does_not_try_it_once_more(tmp_path: Path) -> None:
+def test_a_process_that_waited_for_a_failed_download_does_not_repeat_it(tmp_path: Path) -> None:
     lock = tmp_path / "mnist.lock"
     asked: list[int] = []
 
     def fail_meanwhile() -> None:
-        """What the other process does while this one waits."""
+        """The other process's download, which fails while this one waits."""
         asked.append(1)
         handle.write("the network is down")
         handle.close()
@@ -112,12 +114,12 @@ def test_whoever_waited_for_a_download_that_failed_does_not_try_it_once_more(tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x05\x06" + bytes(18)])
-def test_another_file_in_its_place_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_another_file_in_place_of_mnist_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mnist.npz").write_bytes(content)
     assert f"{tmp_path / 'mnist.npz'} is not Keras's mnist.npz" in complaint(tmp_path)
 
 
-def test_other_arrays_under_its_names_are_refused(tmp_path: Path) -> None:
+def test_other_arrays_under_the_names_of_mnist_are_rejected(tmp_path: Path) -> None:
     empty = np.zeros((1, 28, 28), np.uint8)
     np.savez(tmp_path / "mnist.npz", x_train=empty, y_train=empty, x_test=empty, y_test=empty)
     assert "its x_train is not MNIST's" in complaint(tmp_path)
@@ -136,7 +138,7 @@ def test_folds_are_stratified_and_unshuffled(folds: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(DATASETS))
-def test_the_fewest_samples_of_so_many_folds_are_what_scikit_learn_can_split(name: str) -> None:
+def test_the_minimum_of_samples_for_each_cv_is_what_scikit_learn_can_split(name: str) -> None:
     if name == "mnist" and not (settings().data_dir.expanduser() / "mnist.npz").exists():
         missing("mnist.npz in TUNEWELL_DATA_DIR")
     labels = datasets.load_dataset(name, never).y_train
@@ -146,7 +148,7 @@ def test_the_fewest_samples_of_so_many_folds_are_what_scikit_learn_can_split(nam
         assert fewest == folds or np.bincount(labels[: fewest - 1]).max() < folds
 
 
-def test_the_last_tenth_validates_as_keras_takes_it() -> None:
+def test_the_hold_out_set_is_the_last_tenth_as_in_keras() -> None:
     from worker.fit import split_rows
 
     arrays = datasets.load_dataset("digits", never)

@@ -16,16 +16,16 @@ from worker.runner import LeaseHeartbeat, run_fits
 
 
 class Process:
-    """A process that nobody asks to stop."""
+    """A process that is never asked to stop."""
 
     def stopping(self) -> bool:
         return False
 
     def watch(self, within: float) -> None:
-        """Nothing hangs here."""
+        """There is no watchdog to arm."""
 
     def rest(self) -> None:
-        """Nothing is watched."""
+        """There is no watchdog to disarm."""
 
 
 def epoch(number: int) -> dict[str, float | None]:
@@ -34,14 +34,14 @@ def epoch(number: int) -> dict[str, float | None]:
 
 @pytest.fixture
 def postgres_engine(postgres: Postgres) -> Iterator[Engine]:
-    """A database whose server may be killed: it runs again afterwards."""
+    """A database whose server the test may kill; it runs again afterwards."""
     made = connect(postgres.new_database())
     migrate(made)
     yield made
     made.dispose()
 
 
-def test_training_goes_on_without_its_database_and_is_recorded_once_it_is_back(
+def test_training_goes_on_without_its_database_and_is_recorded_when_it_is_back(
     postgres: Postgres, postgres_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(postgres_engine)
@@ -71,7 +71,7 @@ def test_training_goes_on_without_its_database_and_is_recorded_once_it_is_back(
         assert session.scalars(select(EpochRow.epoch).order_by(EpochRow.epoch)).all() == [1, 2, 3]
 
 
-def test_a_result_waits_for_whoever_is_writing(sqlite_engine: Engine) -> None:
+def test_a_result_waits_for_another_write_transaction(sqlite_engine: Engine) -> None:
     ledger = Ledger(sqlite_engine)
     ledger.post(grid(1))
     begun, free = threading.Event(), threading.Event()

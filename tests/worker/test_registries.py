@@ -50,7 +50,7 @@ STRIPES = Dataset(
 
 
 class Neighbours(Model):
-    """The nearest neighbours' majority."""
+    """Classifies by the majority of the nearest neighbours."""
 
     name = "neighbours"
     neighbours: int = Field(1, ge=1, le=25, description="how many of the nearest are asked")
@@ -75,7 +75,7 @@ def train_neighbours(
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Both, for one test."""
+    """Register both for one test."""
     monkeypatch.setitem(DATASETS, STRIPES.name, STRIPES)
     monkeypatch.setitem(datasets.LOADERS, STRIPES.name, load_stripes)
     monkeypatch.setitem(MODELS, Neighbours.name, Neighbours)
@@ -107,7 +107,7 @@ def test_a_model_and_a_data_set_registered_from_outside_are_searched_and_trained
         assert wrong["errors"] == [{"pointer": "/model", "message": "Input should be 'cnn' or 'neighbours'"}]
 
 
-def test_a_name_that_nobody_has_registered_is_rejected(sqlite_client: TestClient) -> None:
+def test_an_unregistered_name_is_rejected(sqlite_client: TestClient) -> None:
     spec = {"search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}, "dataset": {"name": "stripes"}}
     answer = sqlite_client.post("/v1/jobs", json=spec)
     assert answer.status_code == 422

@@ -1,4 +1,4 @@
-"""A fit's way through a worker, with training that is a plain function."""
+"""The worker's loop: claim, train and record, with a plain function as training."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ EPOCH = {"epoch": 1, "loss": math.nan, "accuracy": 0.5, "val_loss": math.inf, "v
 
 
 class Process:
-    """The process that training runs in, which may be asked to stop."""
+    """A training process that the test may ask to stop."""
 
     def __init__(self, asked: bool = False) -> None:
         self.asked = asked
@@ -39,12 +39,12 @@ class Process:
 
 
 def run(engine: Engine, train: runner.TrainFit, process: Process | None = None, most: int = 1) -> int:
-    """Let a worker take the next fit, or so many."""
+    """Let a worker run the next fit, or several."""
     return runner.run_fits(engine, train, "w1", "m1", process or Process(), most)
 
 
 def accurate(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-    """Training that finds something at once."""
+    """Training that returns a result at once."""
     return scored(0.5)
 
 
@@ -58,14 +58,14 @@ def raising(error: BaseException) -> runner.TrainFit:
 
 
 def first_fit(engine: Engine, job_id: UUID) -> Fit:
-    """The fit that is claimed first."""
+    """The fit that will be claimed first."""
     with reading(engine) as session:
         folds = select(Fit).where(Fit.job_id == job_id, Fit.fold.is_not(None))
         return session.scalars(folds.order_by(Fit.position)).first() or Fit()
 
 
 def attempts(engine: Engine, fit: Fit) -> list[Outcome | None]:
-    """How the attempts at a fit ended."""
+    """The outcomes of a fit's attempts."""
     with reading(engine) as session:
         return list(session.scalars(select(Attempt.outcome).where(Attempt.fit_id == fit.id).order_by(Attempt.attempt)))
 
@@ -104,7 +104,7 @@ def test_a_worker_goes_from_fit_to_fit_and_from_job_to_job(engine: Engine) -> No
     assert [ledger.job(job_id).state for job_id in jobs] == [JobState.SUCCEEDED] * 2
 
 
-def test_between_two_fits_is_one_transaction(engine: Engine) -> None:
+def test_recording_and_the_next_claim_are_one_transaction(engine: Engine) -> None:
     Ledger(engine).post(grid(2))
     commits: list[int] = []
 
@@ -132,8 +132,8 @@ def test_a_worker_that_is_asked_to_stop_claims_no_further_fit(engine: Engine) ->
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["made", "not made"])
-def test_a_commit_between_two_fits_whose_answer_is_lost(engine: Engine, made: bool) -> None:
-    """Whether or not it was made, the result is recorded once and no fit is left in nobody's hands."""
+def test_a_lost_response_to_the_commit_between_two_fits(engine: Engine, made: bool) -> None:
+    """Whether or not it was made, the result is recorded once and no claimed fit is orphaned."""
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2, evaluation={"cv": 2, "refit": False}))
     trained: list[int] = []
@@ -160,7 +160,7 @@ def test_a_commit_between_two_fits_whose_answer_is_lost(engine: Engine, made: bo
     assert outcomes.count(Outcome.RELEASED) == made, "what was claimed and not heard of"
 
 
-def test_nobody_waits_for_a_job_while_holding_another(postgres_engine: Engine) -> None:
+def test_no_worker_waits_for_a_locked_job_while_holding_another(postgres_engine: Engine) -> None:
     ledger = Ledger(postgres_engine)
     mine, other = (ledger.post(grid(2)) for _ in range(2))
     claimed = ledger.claim(mine)
@@ -176,7 +176,7 @@ def test_nobody_waits_for_a_job_while_holding_another(postgres_engine: Engine) -
 
 
 def tensorflows(name: str) -> Exception:
-    """An error as TensorFlow's are made: each is a class of its own below one that all share."""
+    """An error like TensorFlow's, whose classes share a base class."""
     error: Exception = type(name, (type("OpError", (Exception,), {}),), {})("as the kernel told it")
     return error
 
@@ -184,13 +184,13 @@ def tensorflows(name: str) -> Exception:
 @pytest.mark.parametrize(
     "error", [ValueError("shrunk to nothing"), FloatingPointError(), tensorflows("InvalidArgumentError")]
 )
-def test_what_training_says_of_the_hyperparameters_is_a_result(sqlite_engine: Engine, error: Exception) -> None:
+def test_errors_of_the_hyperparameters_are_results(sqlite_engine: Engine, error: Exception) -> None:
     job_id = Ledger(sqlite_engine).post(grid(1))
     assert run(sqlite_engine, raising(error))
     assert attempts(sqlite_engine, first_fit(sqlite_engine, job_id)) == [Outcome.FAILED]
 
 
-def test_the_same_error_before_training_is_none(sqlite_engine: Engine) -> None:
+def test_the_same_error_before_training_is_not_a_result(sqlite_engine: Engine) -> None:
     job_id = Ledger(sqlite_engine).post(grid(1))
 
     def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
@@ -201,7 +201,7 @@ def test_the_same_error_before_training_is_none(sqlite_engine: Engine) -> None:
     assert attempts(sqlite_engine, first_fit(sqlite_engine, job_id)) == [Outcome.LOST]
 
 
-def test_a_worker_whose_machine_is_at_fault_rests_and_another_goes_on(engine: Engine) -> None:
+def test_after_a_fault_of_its_machine_a_worker_rests_and_another_goes_on(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -211,7 +211,7 @@ def test_a_worker_whose_machine_is_at_fault_rests_and_another_goes_on(engine: En
     assert (job.state, job.fits_succeeded) == (JobState.SUCCEEDED, 7)
 
 
-def test_a_fit_that_a_worker_has_not_the_data_for_is_given_back_at_no_cost(engine: Engine) -> None:
+def test_a_fit_is_released_at_no_cost_if_the_worker_lacks_its_data(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
@@ -262,9 +262,7 @@ def test_the_epochs_before_an_exception_are_kept(engine: Engine) -> None:
         (tensorflows("ResourceExhaustedError"), Outcome.OUT_OF_MEMORY),
     ],
 )
-def test_what_says_nothing_about_the_hyperparameters_is_tried_three_times(
-    engine: Engine, error: Exception, outcome: Outcome
-) -> None:
+def test_lost_attempts_are_retried_three_attempts_in_all(engine: Engine, error: Exception, outcome: Outcome) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1, limits={"max_parallel_fits": 1}))
     for _ in range(3):
@@ -277,13 +275,13 @@ def test_what_says_nothing_about_the_hyperparameters_is_tried_three_times(
     assert attempts(engine, fit) == [outcome] * 3
 
 
-def test_training_that_takes_too_long_learns_it_with_its_next_report(engine: Engine) -> None:
+def test_training_beyond_its_timeout_stops_at_the_next_report(engine: Engine) -> None:
     job_id = Ledger(engine).post(grid(1, limits={"fit_timeout_seconds": 1e-9}))
     assert run(engine, accurate)
     assert attempts(engine, first_fit(engine, job_id)) == [Outcome.TIMED_OUT]
 
 
-def test_a_data_set_that_cannot_be_had_fails_the_job(engine: Engine) -> None:
+def test_a_data_set_that_no_worker_has_fails_the_job(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     assert run(engine, raising(DatasetUnavailable("put mnist.npz there")))
@@ -294,7 +292,7 @@ def test_a_data_set_that_cannot_be_had_fails_the_job(engine: Engine) -> None:
     assert not run(engine, accurate)
 
 
-def test_reports_in_quick_succession_ask_the_database_once(engine: Engine) -> None:
+def test_reports_in_quick_succession_query_the_database_once(engine: Engine) -> None:
     Ledger(engine).post(grid(1))
     asked: list[str] = []
 
@@ -310,7 +308,7 @@ def test_reports_in_quick_succession_ask_the_database_once(engine: Engine) -> No
     assert len(asked) > 1
 
 
-def test_a_cancelled_job_stops_its_training_at_the_next_look(engine: Engine) -> None:
+def test_a_cancellation_stops_training_at_the_next_query(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
 
@@ -330,7 +328,7 @@ def test_a_cancelled_job_stops_its_training_at_the_next_look(engine: Engine) -> 
     assert attempts(engine, first_fit(engine, job_id)) == [Outcome.CANCELLED]
 
 
-def test_a_worker_that_is_asked_to_stop_gives_its_fit_back_at_no_cost(engine: Engine) -> None:
+def test_a_worker_that_is_asked_to_stop_releases_its_fit_at_no_cost(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     process = Process()
@@ -351,7 +349,7 @@ def test_a_worker_that_is_asked_to_stop_gives_its_fit_back_at_no_cost(engine: En
         assert session.scalars(select(EpochRow)).all() == []
 
 
-def test_an_epoch_is_a_row_with_the_next_report_and_its_nan_is_null(engine: Engine) -> None:
+def test_an_epoch_is_written_with_the_next_report_and_nan_as_null(engine: Engine) -> None:
     Ledger(engine).post(grid(1))
     rows: list[EpochRow] = []
 
@@ -380,7 +378,7 @@ def test_an_epoch_is_a_row_with_the_next_report_and_its_nan_is_null(engine: Engi
         (raising(MemoryError()), "fit lost", "out_of_memory"),
     ],
 )
-def test_what_became_of_a_fit_is_logged(
+def test_the_outcome_of_a_fit_is_logged(
     sqlite_engine: Engine, caplog: pytest.LogCaptureFixture, train: runner.TrainFit, said: str, outcome: str
 ) -> None:
     Ledger(sqlite_engine).post(grid(1))
@@ -391,7 +389,7 @@ def test_what_became_of_a_fit_is_logged(
 
 
 def lost_meanwhile(engine: Engine) -> runner.TrainFit:
-    """Training whose fit house-keeping gives to somebody else before it ends."""
+    """Training whose fit is claimed by another worker before it ends."""
 
     def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
         with writing(engine) as session:
@@ -402,7 +400,7 @@ def lost_meanwhile(engine: Engine) -> runner.TrainFit:
     return train
 
 
-def test_a_late_result_is_refused_and_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_late_result_is_rejected_and_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     with caplog.at_level(logging.WARNING, logger="tunewell.worker"):
@@ -429,7 +427,7 @@ def test_training_that_reports_too_late_stops_and_writes_nothing(
     assert first_fit(engine, job_id).state == State.QUEUED
 
 
-def test_the_watch_is_wound_up_by_reports_and_rests_between_fits(engine: Engine) -> None:
+def test_reports_arm_the_watchdog_and_it_is_disarmed_between_fits(engine: Engine) -> None:
     Ledger(engine).post(grid(1))
     process = Process()
     wound: list[int] = []
@@ -443,7 +441,7 @@ def test_the_watch_is_wound_up_by_reports_and_rests_between_fits(engine: Engine)
     assert (wound, process.watched) == ([1], 0)
 
 
-def test_a_long_silence_that_was_announced_holds_the_lease(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_is_renewed_during_an_announced_long_call(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "LEASE_SECONDS", 2.0)
     monkeypatch.setattr(runner, "RENEW_SECONDS", 0.2)
     job_id = Ledger(engine).post(grid(1))

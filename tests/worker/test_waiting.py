@@ -1,4 +1,4 @@
-"""A database that keeps everybody waiting costs healthy work nothing but the time."""
+"""A database that keeps its clients waiting costs healthy fits no attempt."""
 
 import os
 import sqlite3
@@ -26,7 +26,7 @@ from worker import runner
 from worker.runner import LeaseHeartbeat, run_fits
 
 ROOT = Path(__file__).parents[2]
-# Training in a process of its own, under its real watchdog: each line that it reads is to be reported.
+# Training in a process of its own, under its real watchdog: it reports once for each line that it reads.
 TRAIN = """
 import sys
 from app.tuning.database import connect
@@ -48,7 +48,7 @@ runner.run_fits(connect(sys.argv[1]), train, "w1", "m1", process.process, 1)
 
 @contextmanager
 def sqlite_held(engine: Engine, *statements: str) -> Iterator[None]:
-    """Another process's connection, in a transaction that has begun like this."""
+    """Another process's connection, in a transaction begun with this statement."""
     assert engine.url.database
     other = sqlite3.connect(engine.url.database, isolation_level=None, timeout=60, check_same_thread=False)
     for statement in statements:
@@ -62,7 +62,7 @@ def sqlite_held(engine: Engine, *statements: str) -> Iterator[None]:
 
 @contextmanager
 def postgres_held(engine: Engine, *statements: str) -> Iterator[None]:
-    """The same on PostgreSQL."""
+    """The same for PostgreSQL."""
     url = make_url(engine.url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as other:
         for statement in statements:
@@ -83,13 +83,13 @@ Held = tuple[Engine, Callable[[], AbstractContextManager[None]]]
 
 @pytest.fixture(params=HOLDS)
 def held(request: pytest.FixtureRequest) -> Held:
-    """A database, and what keeps its writers waiting."""
+    """A database, and a lock that keeps its writers waiting."""
     name, hold, statements = HOLDS[request.param]
     engine = request.getfixturevalue(name)
     return engine, lambda: hold(engine, *statements)
 
 
-def test_who_waits_for_the_database_does_not_hang(held: Held) -> None:
+def test_a_wait_for_the_database_is_not_taken_for_a_hang(held: Held) -> None:
     engine, hold = held
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
@@ -112,7 +112,7 @@ def test_who_waits_for_the_database_does_not_hang(held: Held) -> None:
     assert [fit.attempt for fit in ledger.fits(job_id) if fit.state == State.SUCCEEDED] == [1]
 
 
-def test_waiting_for_the_database_does_not_count_towards_the_timeout_of_a_fit(
+def test_waits_for_the_database_do_not_count_towards_a_fits_timeout(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, hold = held
@@ -137,9 +137,7 @@ def test_waiting_for_the_database_does_not_count_towards_the_timeout_of_a_fit(
     assert [fit.state for fit in ledger.fits(job_id)].count(State.SUCCEEDED) == 1
 
 
-def test_no_lease_is_taken_back_before_its_worker_had_time_to_write(
-    held: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_lease_expires_before_its_worker_had_time_to_write(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, hold = held
     for name, seconds in {"LEASE": 6.0, "OVERDUE": 1.0, "PATIENCE": 0.5, "ROUND": 0.2}.items():
         monkeypatch.setattr(housekeeping, f"{name}_SECONDS", seconds)
@@ -168,7 +166,7 @@ def test_no_lease_is_taken_back_before_its_worker_had_time_to_write(
     assert renewed == [True] * 6
 
 
-def test_who_will_not_wait_gives_up_soon_and_the_next_waits_as_usual(sqlite_engine: Engine) -> None:
+def test_an_impatient_transaction_gives_up_soon_and_the_next_one_waits_as_usual(sqlite_engine: Engine) -> None:
     ledger = Ledger(sqlite_engine)
     with sqlite_held(sqlite_engine, "BEGIN IMMEDIATE"):
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Workers that are started in ways that nobody planned: several under one name, on a database with few connections."""
+"""Workers started by hand: several with one node name, on a database with few connections."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ SEARCH = {
 
 
 def connections(service: Live, port: int) -> int:
-    """How many connections to this port all workers hold."""
+    """The number of connections that all workers hold to this port."""
     count = 0
     for main in (psutil.Process(pid) for pid in service.pids("w1", "w2")):
         for process in (main, *main.children(recursive=True)):
@@ -28,7 +28,7 @@ def connections(service: Live, port: int) -> int:
     return count
 
 
-def test_two_workers_of_one_name_are_told_apart_and_hold_two_connections_each(
+def test_two_workers_with_one_node_name_are_distinguished_and_hold_two_connections_each(
     tmp_path: Path, broker: Broker, postgres: Postgres
 ) -> None:
     url = broker.url.replace("/0", "/4")
