@@ -1,1 +1,1 @@
-"""Damage done for real: to workers, broker, database and API; what is promised is counted afterwards."""
+"""Real damage to workers, broker, database and API; afterwards the promises are checked."""

@@ -1,4 +1,4 @@
-"""`make chaos`: all the damage, and a table of what came of it."""
+"""`make chaos`: every scenario of damage, and a table of the results."""
 
 import argparse
 import json
@@ -27,16 +27,16 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "children": ("the training process killed, or out of memory", children.lose_children),
     "wrong": ("training that raises", children.be_wrong),
-    "lacking": ("one worker without the data, then no worker with them", lacking.lack_data),
+    "lacking": ("one worker without the data, then no worker with it", lacking.lack_data),
     "freeze": ("a worker frozen past its lease, then thawed", killing.freeze_workers),
-    "late": ("a result that comes after the lease", killing.come_late),
+    "late": ("a result that arrives after the lease", killing.come_late),
     "hang": ("training that hangs without dying", children.hang),
     "stop": ("SIGTERM to a worker, idle and busy", killing.stop_workers),
     "redis": ("Redis flushed, killed, frozen, full, its clients cut", brokers.trouble),
-    "deaf": ("a worker that no longer consumes", brokers.deafen),
+    "deaf": ("a worker whose consumer has stopped receiving", brokers.deafen),
     "postgresql-killed": ("PostgreSQL killed and restarted", databases.kill),
     "postgresql-cut": ("PostgreSQL's connections cut", databases.cut),
-    "postgresql-commit": ("a COMMIT whose answer is lost", databases.lose_commits),
+    "postgresql-commit": ("a COMMIT whose response is lost", databases.lose_commits),
     "api": ("API killed in the middle of POSTs", clients.kill_api),
     "race-sqlite": ("8 processes race for one fit, SQLite", partial(starting.race, kind="sqlite")),
     "race-postgresql": ("8 processes race for one fit, PostgreSQL", partial(starting.race, kind="postgresql")),
@@ -51,7 +51,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def main() -> int:
-    """Run what was asked for; 1 if a promise is broken."""
+    """Run the chosen scenarios; 1 if a promise is broken."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     options.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))

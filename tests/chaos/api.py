@@ -1,4 +1,4 @@
-"""The real API, whose disk can be full: `uvicorn tests.chaos.api:app`."""
+"""The real API with a disk that can be full: `uvicorn tests.chaos.api:app`."""
 
 from app.main import app
 from tests.chaos import pages

@@ -21,7 +21,7 @@ Search = dict[str, Any]
 
 
 def trouble(ground: Ground, row: Row) -> None:
-    """One job under each kind of trouble, compared in its numbers and in its time with one that has none."""
+    """One job for each kind of trouble; its results and its duration are compared with an undisturbed job's."""
     search = spec(24, ms=1600, steady="yes")
     with ground.site("sqlite", workers=3) as site:
         expected = clean(site, search)
@@ -38,7 +38,7 @@ def trouble(ground: Ground, row: Row) -> None:
 
 
 def post_through_trouble(ground: Ground, row: Row) -> None:
-    """A POST is answered at once while the broker is full, frozen or dead."""
+    """A POST gets its response at once while the broker is full, frozen or dead."""
     with ground.site("sqlite") as site:
         client = site.broker.client()
         client.config_set("maxmemory", "1")
@@ -63,7 +63,7 @@ def _seconds(job: dict[str, Any]) -> float:
 
 
 def flush(site: Site, row: Row, search: Search) -> tuple[str, float]:
-    """Everything in Redis is gone, every three seconds."""
+    """Redis is flushed every three seconds."""
     job = _timed_post(site, row, search)
     while not site.ended(job):
         site.broker.client().flushall()
@@ -77,7 +77,7 @@ def kill_before(site: Site, row: Row, search: Search) -> tuple[str, float]:
 
 
 def kill_after(site: Site, row: Row, search: Search) -> tuple[str, float]:
-    """Redis dies right after the POST and comes back when workers alone could have ended the job."""
+    """Redis dies right after the POST and comes back after a time in which workers alone could end the job."""
     job = _timed_post(site, row, search)
     site.broker.kill()
     start = time.monotonic()
@@ -87,7 +87,7 @@ def kill_after(site: Site, row: Row, search: Search) -> tuple[str, float]:
 
 
 def freeze(site: Site, row: Row, search: Search) -> tuple[str, float]:
-    """Redis takes connections and does not answer."""
+    """Redis accepts connections and does not respond."""
     return _outage(site, row, search, site.broker.freeze, site.broker.thaw)
 
 
@@ -126,7 +126,7 @@ def cut(site: Site, row: Row, search: Search) -> tuple[str, float]:
 
 
 def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
-    """Workers stop consuming, as after some blips of the broker, and say nothing."""
+    """Workers silently stop consuming, as after some interruptions of the broker."""
     search = spec(4, ms=500)
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
@@ -141,4 +141,4 @@ def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
         row.reclaims = [min(one.started.timestamp() for one in tries(site, job)) - posted]
         # The first that begins again takes the wakes, and the other misses nothing.
         until(lambda: site.said("restarting it") >= 1, 10)
-    row.promise_within(most, max(row.reclaims), "heard again")
+    row.promise_within(most, max(row.reclaims), "received again")

@@ -1,4 +1,4 @@
-"""Training processes killed, out of memory, or hanging, under a worker that lives on."""
+"""Training processes killed, out of memory or hanging, under a worker that survives."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ HANG_SECONDS = 90.0
 
 
 def lose_children(ground: Ground, row: Row, times: int = 4) -> None:
-    """The training process is killed, or wants more memory than it may have; the worker goes on with the next fit."""
+    """The training process is killed, or exceeds its memory limit; the worker goes on with the next fit."""
     with ground.site("sqlite", workers=1) as site:
         worker = site.parts[site.workers[0]].process.pid
         for act, outcome, kind in (
@@ -64,8 +64,8 @@ def hang(ground: Ground, row: Row) -> None:
                     row.reclaims.append(_after(one.next_started, act))
         row.count = len(jobs)
         row.promise([part.process.pid for part in site.parts.values()] == workers, "a worker died with its child")
-    row.promise(len(row.reclaims) == len(jobs), "a hung fit was not tried again")
-    row.promise_within(HANG_SECONDS, max(row.reclaims), "tried again")
+    row.promise(len(row.reclaims) == len(jobs), "a hung fit was not retried")
+    row.promise_within(HANG_SECONDS, max(row.reclaims), "retried")
 
 
 def _ends_of_hung(site: Site, jobs: list[str]) -> int:
@@ -73,7 +73,7 @@ def _ends_of_hung(site: Site, jobs: list[str]) -> int:
 
 
 def be_wrong(ground: Ground, row: Row) -> None:
-    """Training that raises is no lost attempt: it is told and not tried again."""
+    """Training that raises is not a lost attempt: it is recorded and not retried."""
     with ground.site("sqlite", workers=1) as site:
         job = site.post(spec(2, ms=100, folds=2, act="raise"))
         ended = site.wait(job)
@@ -81,5 +81,5 @@ def be_wrong(ground: Ground, row: Row) -> None:
         row.count = 1
         failed = [one for one in attempts if one.outcome == Outcome.FAILED]
         row.promise(ended["state"] == "succeeded" and ended["trials"]["failed"] == 1, f"the job has {ended['state']}")
-        row.promise(len(failed) == 1 and all(one.attempt == 1 for one in attempts), "it was tried again")
-        row.promise("wrong" in str(failed[0].error), f"the reason is not told: {failed[0].error}")
+        row.promise(len(failed) == 1 and all(one.attempt == 1 for one in attempts), "it was retried")
+        row.promise("wrong" in str(failed[0].error), f"the reason is missing: {failed[0].error}")

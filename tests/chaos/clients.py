@@ -1,4 +1,4 @@
-"""Clients that go on asking while something dies, and the answers that they get."""
+"""Clients that send requests while something dies, and the responses that they get."""
 
 import random
 import threading
@@ -19,7 +19,7 @@ POSTS = 100
 
 
 class Client(threading.Thread):
-    """Posts a little job and lists jobs, over and over; it keeps what was accepted and counts the answers."""
+    """Posts a small job and lists jobs repeatedly; keeps the accepted jobs and counts responses by status."""
 
     def __init__(self, site: Site, pause: float = 0.5) -> None:
         super().__init__(daemon=True)
@@ -53,13 +53,13 @@ class Client(threading.Thread):
             self.accepted.append(answer.json()["id"])
 
     def judge(self, row: Row) -> None:
-        """Promise that all answers were honest, and that every accepted job is there and ends."""
+        """Check that all responses were true, and that every accepted job exists and ends."""
         others = {answer: count for answer, count in self.answers.items() if answer not in (200, 202, 503)}
-        row.promise(not others, f"answers besides 200, 202 and 503: {others}")
+        row.promise(not others, f"responses other than 200, 202 and 503: {others}")
         for job in self.accepted:
             state = self._site.wait(job, 120)["state"]
             row.promise(state == "succeeded", f"accepted job {job} {state}")
-        row.notes.append(f"answers meanwhile {dict(self.answers)}, {len(self.accepted)} jobs accepted, all ended")
+        row.notes.append(f"responses meanwhile {dict(self.answers)}, {len(self.accepted)} jobs accepted, all ended")
 
 
 def kill_api(ground: Ground, row: Row, kills: int = 8) -> None:
@@ -76,7 +76,7 @@ def kill_api(ground: Ground, row: Row, kills: int = 8) -> None:
         jobs = _all_jobs(site)
         again = [site.post(body, key) for key, body in list(bodies.items())[::10]]
     row.promise(len(jobs) == POSTS and set(jobs) == set(answers), f"{len(jobs)} jobs from {POSTS} POSTs")
-    row.promise(again == answers[::10], "a repeated POST was not answered as the first")
+    row.promise(again == answers[::10], "a repeated POST did not get the first response")
     row.notes.append(f"{len(jobs)} jobs from {POSTS} POSTs")
 
 

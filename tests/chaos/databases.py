@@ -1,4 +1,4 @@
-"""Trouble with the database: killed, cut off, a COMMIT's answer lost, full."""
+"""Trouble with the database: killed, cut off, full, or a COMMIT's response lost."""
 
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ COMMITS = 8  # of so many, one answer is lost
 
 
 def kill(ground: Ground, row: Row, kills: int = 3) -> None:
-    """PostgreSQL crashes and comes back, several times in a job's life."""
+    """PostgreSQL crashes and comes back, several times during a job."""
     search = spec(16, ms=1500)
     with ground.site("postgresql", workers=3) as site:
         expected = clean(site, search)
@@ -36,12 +36,12 @@ def kill(ground: Ground, row: Row, kills: int = 3) -> None:
         client.judge(row)
         check(site, row, job, expected)
     row.count = kills
-    row.notes.append(f"first good answer after {max(back):.1f} s at most")
-    row.promise_within(GOOD_SECONDS, max(back), "first good answer")
+    row.notes.append(f"first good response after {max(back):.1f} s at most")
+    row.promise_within(GOOD_SECONDS, max(back), "first good response")
 
 
 def cut(ground: Ground, row: Row, pause: float = 1.0) -> None:
-    """All connections to the database are cut, over and over while a job runs."""
+    """All connections to the database are cut repeatedly while a job runs."""
     search = spec(10, ms=1500)
     with ground.site("postgresql", workers=3) as site:
         expected = clean(site, search)
@@ -61,7 +61,7 @@ def _terminate(server: servers.Postgres, site: Site) -> int:
 
 
 def lose_commits(ground: Ground, row: Row) -> None:
-    """The connection breaks between a COMMIT and its answer, for API and workers alike."""
+    """The connection breaks between a COMMIT and its response, for API and workers alike."""
     search = spec(12, ms=800)
     database = ground.new_database("postgresql")
     with (
@@ -86,7 +86,7 @@ def lose_commits(ground: Ground, row: Row) -> None:
 
 
 def fill(ground: Ground, row: Row, seconds: float = 12.0) -> None:
-    """SQLite may not grow: what is asked for is refused with a 503, and goes on when there is space."""
+    """SQLite may not grow: requests are rejected with 503, and work goes on when there is space."""
     search = spec(12, ms=1500)
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
@@ -108,8 +108,8 @@ def fill(ground: Ground, row: Row, seconds: float = 12.0) -> None:
     others = {one.status_code for one in answers} - {200, 202, 503}
     row.count = len(refused)
     row.promise(bool(refused), "the disk was not full")
-    row.promise(not others, f"answers besides 200, 202 and 503: {others}")
-    row.promise(all("no space" in one.text for one in refused), "the reason is not told")
+    row.promise(not others, f"responses other than 200, 202 and 503: {others}")
+    row.promise(all("no space" in one.text for one in refused), "the reason is missing")
     row.promise_within(GOOD_SECONDS, back, "accepted again")
 
 

@@ -1,4 +1,4 @@
-"""Where scenarios take place: a folder, and servers that are started when the first of them asks."""
+"""What scenarios share: a folder, and servers that are started on first use."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,7 @@ from tests.support import servers
 
 
 class Ground:
-    """Sites of any kind of database, each with a broker of its own."""
+    """Makes sites on any kind of database, each with its own broker."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,7 +26,7 @@ class Ground:
 
     @property
     def postgres(self) -> servers.Postgres:
-        """The one PostgreSQL server of this ground."""
+        """The PostgreSQL server that all sites share."""
         if self._postgres is None:
             self._postgres = self._servers.enter_context(servers.postgres())
         return self._postgres
@@ -44,7 +44,7 @@ class Ground:
 
     @contextmanager
     def site(self, kind: str = "sqlite", workers: int = 0, processes: int = 1) -> Iterator[Site]:
-        """A site with its API and so many workers."""
+        """A site with its API and `workers` workers."""
         with servers.broker() as broker, site(self.new_folder(), self.new_database(kind), broker) as made:
             made.start_api()
             if workers:

@@ -25,7 +25,7 @@ Kill = tuple[str, datetime]
 def kill_workers(
     ground: Ground, row: Row, kind: str, kills: int, workers: int = 4, pause: float = 4.0, trials: int = 30
 ) -> None:
-    """Kill -9 of a worker and all its children at random moments, until there were so many kills."""
+    """Kill -9 of a worker and all its children at random moments, `kills` times."""
     search = spec(trials, ms=2500)
     with ground.site(kind, workers) as site:
         expected = clean(site, search)
@@ -47,7 +47,7 @@ def kill_workers(
 
 
 def kill_one(site: Site) -> list[Kill]:
-    """Kill a random worker; not one that holds a fit which would be given up, as by design that is another table."""
+    """Kill a random worker, except one whose fit has two lost attempts: a third would fail it, as designed."""
     if site.listening() <= len(site.workers) / 2:  # where nobody is left to claim, killing proves nothing
         return []
     name = random.choice(site.workers)
@@ -78,12 +78,12 @@ def reclaims(row: Row, attempts: list[Try], killed: list[Kill]) -> list[float]:
 
 
 def refusals(site: Site) -> int:
-    """How often a worker was told that its fit is no longer its own, with a result or before it had one."""
+    """How often a worker learned that its fit was no longer its own, with a result or before it had one."""
     return site.said("late result refused") + site.said("fit given up: it is no longer this attempt's")
 
 
 def freeze_workers(ground: Ground, row: Row, rounds: int = 2, longest: float = 50.0) -> None:
-    """SIGSTOP of workers past their lease, then SIGCONT; the last time past the watchdog's patience too."""
+    """SIGSTOP of workers beyond their lease, then SIGCONT; the last time beyond the watchdog's limit too."""
     search = spec(12, ms=3000)
     with ground.site("postgresql", workers=3) as site:
         expected = clean(site, search)
@@ -98,7 +98,7 @@ def freeze_workers(ground: Ground, row: Row, rounds: int = 2, longest: float = 5
             again = [one for one in tries(site, job) if one.outcome in (Outcome.LOST, Outcome.HUNG)]
             row.promise(len(again) >= len(frozen), f"{len(again)} attempts were given up after {len(frozen)} freezes")
         row.refused = refusals(site)
-    row.promise(row.refused >= 2 * rounds, f"{row.refused} of {2 * rounds} late acts were refused")
+    row.promise(row.refused >= 2 * rounds, f"{row.refused} of {2 * rounds} late writes were rejected")
 
 
 def _freeze_two(site: Site) -> list[str]:
@@ -121,7 +121,7 @@ def _holds(site: Site, worker: str) -> bool:
 
 
 def come_late(ground: Ground, row: Row) -> None:
-    """A training that is silent for longer than its lease and then comes with a result."""
+    """Training that renews nothing for longer than its lease and then returns a result."""
     search = spec(1, ms=200, folds=2, act="be-silent")
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
@@ -131,12 +131,12 @@ def come_late(ground: Ground, row: Row) -> None:
         check(site, row, job, expected)
         row.count, row.refused = 1, site.said("late result refused")
         first, second = [one for one in tries(site, job) if one.fit_id == site.acts()[0]["fit"]]
-    row.promise(row.refused == 1, "the late result was not refused")
+    row.promise(row.refused == 1, "the late result was not rejected")
     row.promise(first.outcome == Outcome.LOST and second.outcome == Outcome.SUCCEEDED, "the second attempt counts")
 
 
 def stop_workers(ground: Ground, row: Row, stops: int = 6, grace: float = 10.0, trials: int = 8) -> None:
-    """SIGTERM to a worker, busy or idle: it ends within the grace period, and its fit is given back at no cost."""
+    """SIGTERM to a worker, busy or idle: it ends within the grace period and releases its fit at no cost."""
     search = spec(trials, ms=6000)
     with ground.site("postgresql", workers=2) as site:
         expected = clean(site, search)
@@ -155,7 +155,7 @@ def stop_workers(ground: Ground, row: Row, stops: int = 6, grace: float = 10.0, 
         row.notes.append(f"the worker's processes had ended after {max(stopped):.1f} s at most")
         lost = [one for one in tries(site, job) if one.outcome == Outcome.LOST]
     row.promise(not lost, f"{len(lost)} attempts were lost")
-    row.promise(len(released) >= stops - 2, f"{len(released)} fits were given back")
+    row.promise(len(released) >= stops - 2, f"{len(released)} fits were released")
 
 
 def _stop(site: Site, name: str, row: Row, grace: float) -> float:

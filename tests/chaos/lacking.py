@@ -1,4 +1,4 @@
-"""Workers without the data that others have, and a data set that no worker has any more."""
+"""One worker without the data set, then no worker with it."""
 
 from tests.chaos.ground import Ground
 from tests.chaos.proof import check, clean, tries
@@ -10,7 +10,7 @@ MOST_SECONDS = 60.0  # until it is known that no worker has the data
 
 
 def lack_data(ground: Ground, row: Row, trials: int = 12, ms: int = 500) -> None:
-    """One worker more, which has not the data; then none has them."""
+    """One more worker, without the data; then no worker has it."""
     search = {**spec(trials, ms=ms), "dataset": {"name": "mnist"}}
     with ground.site("sqlite", workers=2) as site:
         file = site.folder / "data" / "mnist.npz"
@@ -35,7 +35,7 @@ def _train_without_it(site: Site, row: Row, search: dict[str, object], expected:
 
 
 def _given_back(site: Site, row: Row, search: dict[str, object], expected: dict[str, object]) -> int:
-    """How many fits the lacking worker has given back in a job that ends as if it were not there."""
+    """The number of fits that the worker without the data released; the job's results must not change."""
     job = site.post(search)
     check(site, row, job, expected)
     outcomes = [str(one.outcome) for one in tries(site, job) if one.worker == LACKING]
@@ -47,7 +47,7 @@ def _given_back(site: Site, row: Row, search: dict[str, object], expected: dict[
 
 
 def _lose_them_everywhere(site: Site, row: Row, search: dict[str, object]) -> None:
-    """The others start anew and find no data: a job fails, and says why."""
+    """The others restart and find no data: a job fails and says why."""
     for name in set(site.workers) - {LACKING}:
         site.parts[name].kill()
     job = site.post(search)

@@ -1,4 +1,4 @@
-"""Messages that nobody sent for a purpose: doubled, stray, poisonous, or of a job that is gone."""
+"""Unwanted messages: duplicate, stray, malicious, or of a deleted job."""
 
 import time
 from pathlib import Path
@@ -29,7 +29,7 @@ def _explode(file: str) -> None:
 
 
 def confuse(ground: Ground, row: Row) -> None:
-    """All kinds of messages at once, around a job that is to run as if nothing were."""
+    """All kinds of messages at once during a job, which must end as if undisturbed."""
     search = spec(8, ms=300)
     with ground.site("sqlite", workers=2) as site:
         workers = [site.parts[name].process.pid for name in site.workers]
@@ -44,10 +44,10 @@ def confuse(ground: Ground, row: Row) -> None:
         later = site.post(search)
         check(site, row, later, expected)
         attempts = [one.attempt for one in tries(site, job) + tries(site, later)]
-        row.promise(attempts == [1] * len(attempts), "a fit was tried twice")
+        row.promise(attempts == [1] * len(attempts), "a fit was attempted twice")
         row.promise(not bomb.exists(), "a pickle was opened")
         row.promise(site.http.get(f"/v1/jobs/{gone}").status_code == 404, "a deleted job came back")
-        row.promise([site.parts[name].process.pid for name in site.workers] == workers, "a worker died of a message")
+        row.promise([site.parts[name].process.pid for name in site.workers] == workers, "a message killed a worker")
 
 
 def _deleted_job(site: Site) -> str:

@@ -1,4 +1,4 @@
-"""A full disk: SQLite may not grow beyond the pages that a file names, in every process that asks for this."""
+"""A full disk: SQLite may not grow beyond the number of pages in a file, in every process that calls this."""
 
 import os
 import sqlite3
@@ -12,7 +12,7 @@ UNLIMITED = 2**30
 
 
 def limit() -> None:
-    """Hold each of this process's connections to the limit; the file may change while it runs."""
+    """Limit each of this process's connections; the file may change while it runs."""
     if folder := os.environ.get("CHAOS_FOLDER"):
         event.listen(Pool, "checkout", lambda connection, *_: _hold(connection, Path(folder) / "pages"))
 

@@ -1,4 +1,4 @@
-"""What a job has come to, row for row, and what of it contradicts a clean run or itself."""
+"""A job's results, row for row, compared with a clean run and checked for contradictions."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Table = dict[str, Any]
 
 
 def table(site: Site, job_id: str) -> Table:
-    """All that a job has found: results, best, fits and epochs, without what names an attempt or a moment."""
+    """All results of a job: `cv_results_`, best, fits and epochs, without attempts and times."""
     key = UUID(job_id)
     with reading(site.engine) as session:
         fits = session.scalars(select(Fit).where(Fit.job_id == key)).all()
@@ -36,14 +36,14 @@ def table(site: Site, job_id: str) -> Table:
 
 
 def clean(site: Site, spec: dict[str, Any]) -> Table:
-    """What the job comes to when nothing is damaged and no time is spent."""
+    """The results of the same job when undisturbed, computed without waiting."""
     job_id = site.post({**spec, "labels": {"ms": "0"}})
     site.wait(job_id)
     return table(site, job_id)
 
 
 def check(site: Site, row: Row, job_id: str, expected: Table, state: str = "succeeded") -> None:
-    """Promise that the job has ended as a clean one does: the same table, nothing lost, nothing twice."""
+    """Check that the job has ended as an undisturbed one: the same table, nothing lost, nothing twice."""
     job = site.wait(job_id)
     row.promise(job["state"] == state, f"job {job_id} {job['state']}: {job.get('error')}")
     row.differences += differences(expected, table(site, job_id))
@@ -51,7 +51,7 @@ def check(site: Site, row: Row, job_id: str, expected: Table, state: str = "succ
 
 
 def differences(clean: Table, other: Table) -> int:
-    """In how many cells two tables differ, to the last bit."""
+    """The number of cells in which two tables differ, to the last bit."""
     return sum(_bits(clean.get(cell)) != _bits(other.get(cell)) for cell in clean.keys() | other.keys())
 
 
@@ -60,7 +60,7 @@ def _bits(value: Any) -> str:
 
 
 def contradictions(site: Site, job_id: str) -> list[str]:
-    """Fits lost or recorded twice, and counters that do not count what is there."""
+    """Fits lost or recorded twice, and counters that disagree with the rows."""
     key = UUID(job_id)
     with reading(site.engine) as session:
         job = session.get_one(Job, key)
@@ -84,7 +84,7 @@ def contradictions(site: Site, job_id: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Try:
-    """An attempt and the moment at which the fit's next one began."""
+    """An attempt and the start of the fit's next one."""
 
     fit_id: int
     attempt: int

@@ -1,4 +1,4 @@
-"""A way to PostgreSQL on which the answer to a COMMIT can be lost."""
+"""A proxy to PostgreSQL that can lose the response to a COMMIT."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """Passes bytes on; of the COMMITs, every so many-eth goes through but its answer does not come back."""
+    """Passes bytes on; every n-th COMMIT is forwarded, but its response is dropped."""
 
     def __init__(self, target: int) -> None:
         self.lose_each = 0  # 0: none

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class Row:
-    """What a scenario did, what it saw, and which promises were broken."""
+    """What a scenario did and observed, and which promises were broken."""
 
     damage: str
     count: int = 0  # kills, cuts, posts, rounds: what the damage counts
@@ -20,12 +20,12 @@ class Row:
     patience: float = 1.0  # times that much may be taken; more than 1 where the machine does much else
 
     def promise(self, kept: bool, otherwise: str) -> None:
-        """Note a promise that is not kept."""
+        """Note a broken promise, unless it was kept."""
         if not kept:
             self.broken.append(otherwise)
 
     def promise_within(self, most: float, seconds: float, what: str) -> None:
-        """Note what took too long."""
+        """Note a broken promise if this took too long."""
         self.promise(seconds <= most * self.patience, f"{what} after {seconds:.1f} s")
 
     @property
@@ -36,7 +36,7 @@ class Row:
         return asdict(self)
 
     def cells(self) -> list[str]:
-        """As they are printed."""
+        """The cells of the row, as printed."""
         times = f"{median(self.reclaims):.1f}, {max(self.reclaims):.1f}" if self.reclaims else ""
         counts = [str(len(self.reclaims) or ""), times, str(self.refused or ""), str(self.differences)]
         return [self.damage, str(self.count), *counts, "kept" if self.kept else "BROKEN"]
@@ -46,7 +46,7 @@ HEAD = ["damage", "times", "fits claimed again", "after s (median, max)", "late 
 
 
 def markdown(rows: list[Row]) -> str:
-    """All rows as a table, and below it what else was seen."""
+    """All rows as a table, followed by notes."""
     lines = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     notes = [f"- {row.damage}: {note}" for row in rows for note in row.notes]

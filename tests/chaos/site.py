@@ -1,4 +1,4 @@
-"""A whole Tunewell of the chaos suite's own: API and workers as real processes, on its own broker and database."""
+"""A complete Tunewell for the chaos suite: API and workers as real processes, with its own broker and database."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def _die_with_parent() -> None:
 
 
 class Part:
-    """One process, the leader of its own group, which is started again when it dies."""
+    """One process, the leader of its own group, which is restarted when it dies."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name, self._command, self._environment, self.log = name, command, environment, log
@@ -54,18 +54,18 @@ class Part:
             )
 
     def listens(self) -> bool:
-        """Whether this worker has said so since its last start."""
+        """Whether this worker has logged that it is ready since its last start."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return f"{self.name} ready.".encode() in log.read()
 
     def revive(self) -> None:
-        """Start it if it is dead though it should not be."""
+        """Restart it if it has died unintentionally."""
         if self.wanted and self.process.poll() is not None:
             self.start()
 
     def kill(self) -> None:
-        """Kill -9, with all its children; a number that is no longer its own is left alone."""
+        """Kill -9, with all its children; a process id that is no longer its own is left alone."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -84,7 +84,7 @@ class Part:
 
 
 class Site:
-    """API, workers, broker and database, with what it takes to damage them and to look at what came of it."""
+    """API, workers, broker and database, with methods to damage them and to read the results."""
 
     def __init__(self, folder: Path, database_url: str, broker: Broker, broker_url: str | None = None) -> None:
         self.folder, self.database_url, self.broker = folder, database_url, broker
@@ -106,21 +106,21 @@ class Site:
         self._reviver.start()
 
     def start_api(self, database_url: str | None = None) -> None:
-        """Start the API, on another way to the database if one is given."""
+        """Start the API, with another database URL if given."""
         port = self.url.rpartition(":")[2]
         command = [sys.executable, "-m", "uvicorn", "tests.chaos.api:app", "--port", port, "--no-access-log"]
         self._start("api", command, database_url)
         until(self.ready, START_SECONDS, "the API is ready")
 
     def start_workers(self, count: int, database_url: str | None = None, processes: int = 1) -> None:
-        """Start so many workers, and wait until they listen."""
+        """Start workers, and wait until they are ready."""
         for number in range(1, count + 1):
             name = f"w{number}@chaos"
             self._start(name, self._celery(name, processes), database_url)
         until(lambda: self.listening() == count, START_SECONDS, "all workers listen")
 
     def start_worker(self, name: str, **changed: str) -> None:
-        """Start one more worker, in a changed environment, and wait until it listens."""
+        """Start one more worker with more environment, and wait until it is ready."""
         self._start(name, self._celery(name), None, changed)
         until(self.parts[name].listens, START_SECONDS, f"{name} listens")
 
@@ -139,7 +139,7 @@ class Site:
         return sum(self.parts[name].listens() for name in self.workers)
 
     def ready(self) -> bool:
-        """Whether the API says that it is."""
+        """Whether the API's `/readyz` is 200."""
         try:
             return self.http.get("/readyz", timeout=5).status_code == 200
         except httpx2.HTTPError:
@@ -163,7 +163,7 @@ class Site:
             time.sleep(0.1)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job as it stands; an empty one while the API is away."""
+        """The job's current state; empty while the API is away."""
         with suppress(httpx2.HTTPError):
             answer = self.http.get(f"/v1/jobs/{job_id}")
             if answer.status_code == 200:
@@ -184,7 +184,7 @@ class Site:
         return sum(log.count(text) for log in logs)
 
     def acts(self) -> list[dict[str, Any]]:
-        """What the fake training has noted of its acts."""
+        """The notes that the fake training has written."""
         file = self.folder / "acts"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -220,7 +220,7 @@ class Site:
 
 @contextmanager
 def site(folder: Path, database_url: str, broker: Broker, broker_url: str | None = None) -> Iterator[Site]:
-    """A site with the newest schema, whose processes are yet to be started; gone afterwards."""
+    """A site with the newest schema and no processes yet; removed afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Site(folder, database_url, broker, broker_url)
     try:

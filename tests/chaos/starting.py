@@ -22,7 +22,7 @@ ROUNDS = 1000
 
 
 def race(ground: Ground, row: Row, kind: str, rounds: int = ROUNDS) -> None:
-    """Eight processes reach at the same moment for the only fit of a job; there is a job for each round."""
+    """Eight processes claim the only fit of a job at the same moment, once for each of several jobs."""
     engine = connect(ground.new_database(kind))
     migrate(engine)
     run = racing.race(engine, rounds, PROCESSES)
@@ -34,7 +34,7 @@ def race(ground: Ground, row: Row, kind: str, rounds: int = ROUNDS) -> None:
 
 
 def start(ground: Ground, row: Row, revisions: Sequence[str | None] = (None, "0001") * 2) -> None:
-    """Eight processes bring one database to the newest schema at once, and one of them is killed on the way."""
+    """Eight processes migrate one database at once, and one of them is killed meanwhile."""
     for kind in ("sqlite", "postgresql"):
         for revision in revisions:
             database = ground.new_database(kind)

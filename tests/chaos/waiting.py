@@ -1,4 +1,4 @@
-"""A database that others lock, that turns read-only or holds what nobody can read, and leases that time leaps over."""
+"""A locked database, a read-only one, an unreadable job, and leases across a jump of the clock."""
 
 import sqlite3
 import time
@@ -27,7 +27,7 @@ LEAP_EVERY = 8.0
 
 
 def hold(ground: Ground, row: Row, seconds: float = HELD_SECONDS, trials: int = 3) -> None:
-    """Another process reads SQLite's file for a long time, and then holds its write lock for as long."""
+    """Another process holds SQLite's read lock for a long time, and then its write lock for as long."""
     search = spec(trials, ms=6000)
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
@@ -54,7 +54,7 @@ def _held(site: Site, statements: tuple[str, ...]) -> Iterator[None]:
 
 
 def leap(ground: Ground, row: Row, trials: int = 4) -> None:
-    """Leases are a minute older again and again, as after a minute's sleep of all machines but the database's clock."""
+    """Leases become a minute older repeatedly, as if all machines had slept while the database's clock went on."""
     search = spec(trials, ms=12_000)
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
@@ -76,7 +76,7 @@ def _age_leases(site: Site) -> int:
 
 
 def turn_read_only(ground: Ground, row: Row, seconds: float = READ_ONLY_SECONDS) -> None:
-    """PostgreSQL takes no changes for a while, as in a failover, with fits ending and jobs being posted meanwhile."""
+    """PostgreSQL is read-only for a while, as in a failover, while fits end and jobs are posted."""
     search = spec(8, ms=3000)
     with ground.site("postgresql", workers=3) as site:
         expected = clean(site, search)
@@ -99,7 +99,7 @@ def turn_read_only(ground: Ground, row: Row, seconds: float = READ_ONLY_SECONDS)
         row.count = client.answers[503]
         row.notes.append(f"lines of log meanwhile: {lines}")
         row.promise(max(lines.values()) <= MOST_LINES, f"lines of log by each process: {lines}")
-        row.promise(row.count > 0, "nobody was told that the database is away")
+        row.promise(row.count > 0, "no request was rejected while the database was read-only")
 
 
 def _set_read_only(ground: Ground, how: str) -> None:
@@ -112,7 +112,7 @@ def _lines(site: Site) -> dict[str, int]:
 
 
 def leave_unreadable(ground: Ground, row: Row) -> None:
-    """What a newer version has stored, and this one cannot read, is told on its own job; all others go on."""
+    """A job that this version cannot read says so; all others go on."""
     search = spec(4, ms=1500)
     newer = {"strategy": "evolution", "param_grid": {"num_neurons": [1]}}
     with ground.site("sqlite", workers=2) as site:
@@ -126,7 +126,7 @@ def leave_unreadable(ground: Ground, row: Row) -> None:
         for job in (lenient, healthy):
             check(site, row, job, expected)
         told = site.job(unreadable)
-        row.promise((told["error"] or {}).get("type") == "UnreadableSpec", f"it is told as {told['error']}")
+        row.promise((told["error"] or {}).get("type") == "UnreadableSpec", f"its error is {told['error']}")
         row.promise(site.http.get("/v1/jobs").status_code == 200, "jobs cannot be listed")
         row.promise(site.ready(), "the service says that it is not ready")
         _restore(site, unreadable, {"search": before})
@@ -137,7 +137,7 @@ def leave_unreadable(ground: Ground, row: Row) -> None:
 
 
 def _restore(site: Site, job: str, parts: dict[str, Any]) -> None:
-    """Store other parts of a job's spec."""
+    """Change parts of a job's stored spec."""
     with writing(site.engine) as session:
         stored = session.get_one(Job, UUID(job))
         stored.spec = {**stored.spec, **parts}

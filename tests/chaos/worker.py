@@ -33,7 +33,7 @@ pages.limit()
 
 
 def _load_from_file(alive: datasets.Alive) -> datasets.FourArrays:
-    """What stands for a data set: a file in the worker's folder for them, which is there or not."""
+    """Stands for a data set: a file in the worker's data folder that exists or not."""
     content = np.frombuffer((settings().data_dir / "mnist.npz").read_bytes(), np.uint8)
     return content, content, content, content
 
@@ -48,7 +48,7 @@ def run_next_fit(self: Task) -> None:
 
 
 def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-    """Act as told, take the time told, and find what depends on nothing but candidate, fold and seed."""
+    """Do the candidate's damage, take its time, and return a result that depends only on candidate, fold and seed."""
     labels = claim.spec.labels
     datasets.load_dataset(claim.spec.dataset.name, keeper.report)
     if claim.attempt == 1 and claim.fold == 0 and claim.trial_number == 0 and (act := labels.get("act")):
@@ -76,7 +76,7 @@ def found(claim: Claim, *what: str | int) -> float:
 
 
 def spend(keeper: LeaseHeartbeat, seconds: float) -> None:
-    """Sleep, with signs of life."""
+    """Sleep while reporting."""
     while seconds > 0:
         time.sleep(min(STEP_SECONDS, seconds))
         seconds -= STEP_SECONDS
@@ -84,7 +84,7 @@ def spend(keeper: LeaseHeartbeat, seconds: float) -> None:
 
 
 def note(claim: Claim) -> None:
-    """Write down when this attempt came to its act."""
+    """Note when this attempt began its damage."""
     with (Path(os.environ["CHAOS_FOLDER"]) / "acts").open("a") as acts:
         acts.write(json.dumps({"fit": claim.fit_id, "attempt": claim.attempt, "at": time.time(), "pid": os.getpid()}))
         acts.write("\n")
@@ -95,7 +95,7 @@ def _die(_: LeaseHeartbeat) -> None:
 
 
 def _grow(_: LeaseHeartbeat) -> None:
-    """Want more memory than the process may have."""
+    """Allocate more memory than the process may have."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (2**30, before[1]))
     try:
@@ -117,12 +117,12 @@ def _raise(_: LeaseHeartbeat) -> None:
 
 
 def _be_silent(_: LeaseHeartbeat) -> None:
-    """Go on without a sign of life, until long after the lease, and then come with a result."""
+    """Go on without a report until long after the lease, and then return a result."""
     time.sleep(22)
 
 
 def _linger(keeper: LeaseHeartbeat) -> None:
-    """Train for a long time, with signs of life."""
+    """Train for a long time while reporting."""
     spend(keeper, 30)
 
 
