@@ -68,11 +68,12 @@ def notify_workers(engine: Engine) -> None:
 def sweep(engine: Engine, halt: threading.Event) -> None:
     """Drop rows of deleted jobs for a while, and let others write in between."""
     end = time.monotonic() + SWEEP_SECONDS
-    while not halt.is_set() and (began := time.monotonic()) < end:
+    while (began := time.monotonic()) < end:
         with writing(engine) as session:
             if not deletions.delete_some_rows(session):
                 return
-        halt.wait(time.monotonic() - began)
+        if halt.wait(time.monotonic() - began):  # after some rows, so that steady nudges do not put an end to it
+            return
 
 
 def drop_old_keys(engine: Engine) -> None:
