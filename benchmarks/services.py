@@ -108,11 +108,11 @@ def _running(name: str, module: list[str], place: Path, urls: dict[str, str]) ->
     try:
         yield part
     finally:
-        part.ask_to_end()
+        part.terminate()
         deadline = time.monotonic() + 15
         while part.alive() and time.monotonic() < deadline:
             time.sleep(0.05)
-        part.end_group()
+        part.kill()
 
 
 def _wait_until_ready(url: str, part: Part) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from app.cli import output
 from app.cli.client import Client, RequestRejected, ServiceUnreachable
 from app.cli.progress import follow_job
-from app.local.environment import MARK, child_environment
+from app.local.environment import MARK, make_child_environment
 from app.local.launcher import PROJECT, CannotStart, find_free_port, read_running
 from app.local.notes import write_note
 from app.local.supervisor import end_with_parent
@@ -89,7 +89,7 @@ def _service(port: int) -> Iterator[str]:
         return
     _note(f"Starting Tunewell in {home}")
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(_choose_port(port))]
-    without_mark = {name: value for name, value in child_environment(here).items() if name != MARK}
+    without_mark = {name: value for name, value in make_child_environment(here).items() if name != MARK}
     process = subprocess.Popen(
         command,
         cwd=PROJECT,

@@ -56,7 +56,7 @@ def find_program() -> str:
         ) from error
 
 
-def is_answering(socket_path: Path) -> bool:
+def is_responding(socket_path: Path) -> bool:
     """Whether a broker serves on the socket."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -68,7 +68,7 @@ def is_answering(socket_path: Path) -> bool:
         return False
 
 
-def find_left_behind_broker(home: Path) -> list[psutil.Process]:
+def find_orphaned_broker(home: Path) -> list[psutil.Process]:
     """The broker of a supervisor that was killed, known by its pid file and by the folder that it works in."""
     folder = home / "broker"
     try:

@@ -19,7 +19,7 @@ DROPPED_VARIABLES = {
 }
 
 
-def child_environment(here: Settings) -> dict[str, str]:
+def make_child_environment(here: Settings) -> dict[str, str]:
     """What the children see: paths are absolute, because their working directory is another one."""
     kept = {
         name: value

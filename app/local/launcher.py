@@ -16,12 +16,12 @@ from typing import Any, TextIO
 import psutil
 
 from app.local import machine
-from app.local.broker import BrokerUnavailable, find_left_behind_broker, is_answering, make_broker_part
-from app.local.environment import MARK, child_environment
+from app.local.broker import BrokerUnavailable, find_orphaned_broker, is_responding, make_broker_part
+from app.local.environment import MARK, make_child_environment
 from app.local.notes import write_note
 from app.local.supervisor import Part, Supervisor
 from app.tuning import urls
-from app.tuning.settings import UNUSABLE, Settings, settings
+from app.tuning.settings import EXIT_MISCONFIGURED, Settings, settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKER_GRACE_SECONDS = 20.0  # seconds; a worker gives its fit back within ten
@@ -42,7 +42,7 @@ def run_up(host: str, port: int, workers: int | None) -> int:
             port = find_free_port(host, port)
             url = f"http://{_reachable_host(host)}:{port}"
             return _supervise(
-                here, host, port, machine.default_worker_count() if workers is None else workers, url, held
+                here, host, port, machine.count_default_workers() if workers is None else workers, url, held
             )
     except (CannotStart, BrokerUnavailable) as error:
         write_note(str(error))
@@ -51,8 +51,8 @@ def run_up(host: str, port: int, workers: int | None) -> int:
 
 def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
     home = here.home.absolute()
-    supervisor = Supervisor(child_environment(here), PROJECT)
-    supervisor.listen()
+    supervisor = Supervisor(make_child_environment(here), PROJECT)
+    supervisor.handle_signals()
     try:
         if not _start(supervisor, here, host, port, workers, url):
             return 0 if supervisor.signals else 1
@@ -64,7 +64,7 @@ def _supervise(here: Settings, host: str, port: int, workers: int, url: str, hel
         if supervisor.signals:
             write_note("Stopping (once more stops at once)")
         supervisor.stop()
-        end_processes(find_strays(home))
+        end_processes(find_orphans(home))
 
 
 def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers: int, url: str) -> bool:
@@ -73,7 +73,7 @@ def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers
     _prepare_database(supervisor, logs)
     if not here.broker_url:
         supervisor.start([make_broker_part(home, here.broker_socket, logs / "broker.log")])
-        if not supervisor.wait_until(lambda: is_answering(here.broker_socket)):
+        if not supervisor.wait_until(lambda: is_responding(here.broker_socket)):
             return _not_started(supervisor)
     supervisor.start([_make_api_part(host, port, logs)])
     supervisor.start(_make_worker_part(number, logs) for number in range(1, workers + 1))
@@ -101,8 +101,8 @@ def _prepare_database(supervisor: Supervisor, logs: Path) -> None:
     deadline = time.monotonic() + EXPLAIN_AFTER_SECONDS
     supervisor.wait_until(lambda: not part.alive() or time.monotonic() > deadline)
     code = part.process.poll() if part.process else None
-    part.end_group()
-    if code == UNUSABLE:
+    part.kill()
+    if code == EXIT_MISCONFIGURED:
         raise CannotStart(f"Tunewell cannot start on this database:\n{part.last_lines()}")
     if code != 0 and not supervisor.signals:
         write_note(f"The database cannot be used yet:\n{part.last_lines()}")
@@ -190,9 +190,9 @@ def write_running(held: TextIO, url: str) -> None:
         os.write(held.fileno(), json.dumps({"pid": os.getpid(), "url": url} if url else {}).encode())
 
 
-def find_strays(home: Path) -> list[psutil.Process]:
+def find_orphans(home: Path) -> list[psutil.Process]:
     """Every process that was started for this home and has outlived its supervisor."""
-    found = find_left_behind_broker(home)
+    found = find_orphaned_broker(home)
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
@@ -219,7 +219,7 @@ def _signal(process: psutil.Process, how: str) -> None:
 
 
 def _end_left_behind(home: Path) -> None:
-    if found := find_strays(home):
+    if found := find_orphans(home):
         write_note(f"Ending {len(found)} processes that an earlier Tunewell left behind")
         end_processes(found, grace=10.0)
 

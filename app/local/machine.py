@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path("/")
 
 
-def default_worker_count() -> int:
+def count_default_workers() -> int:
     """Worker processes by default: one a GPU, or else one a core."""
     return len(list_gpus()) or count_cores()
 
@@ -29,10 +29,10 @@ def list_gpus(root: Path = ROOT) -> list[str]:
 def count_cores(root: Path = ROOT) -> int:
     """The cores that this process may use at a time, one at least."""
     present = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, int(min(present, cpu_quota(root))))
+    return max(1, int(min(present, read_cpu_quota(root))))
 
 
-def cpu_quota(root: Path = ROOT) -> float:
+def read_cpu_quota(root: Path = ROOT) -> float:
     """The cores that the control groups of this process leave it, of either version; infinite without a limit."""
     return min((limit for folder in _groups(root) for limit in _limits(folder)), default=inf)
 

@@ -34,7 +34,7 @@ class Part:
     process: "subprocess.Popen[bytes] | None" = None
     quick_deaths: int = 0
     started: float = 0.0
-    due: float = 0.0
+    restart_at: float = 0.0
     log_start: int = 0
 
     def start(self, environment: Mapping[str, str], folder: Path) -> None:
@@ -59,12 +59,12 @@ class Part:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
         """SIGTERM to the leader alone: a Celery worker sees to its own children."""
         if self.process is not None and self.alive():
             self.process.terminate()
 
-    def end_group(self) -> None:
+    def kill(self) -> None:
         """SIGKILL to whatever is left of the process group, the leader included."""
         if self.process is None:
             return
@@ -73,11 +73,11 @@ class Part:
         kill_group(self.process.pid)
         self.process = None
 
-    def put_off(self, quick: bool) -> None:
+    def schedule_restart(self, quick: bool) -> None:
         """Say when it may start again: at once, or a little later each time if it keeps dying quickly."""
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         pause = min(0.25 * 2**self.quick_deaths, MAX_RESTART_PAUSE_SECONDS) if self.quick_deaths > 1 else 0.0
-        self.due = time.monotonic() + pause
+        self.restart_at = time.monotonic() + pause
 
     def last_lines(self) -> str:
         """The end of what this process has written, indented."""
@@ -100,12 +100,12 @@ class Supervisor:
     stages: list[list[Part]] = field(default_factory=list)
     signals: int = 0
 
-    def listen(self) -> None:
+    def handle_signals(self) -> None:
         """Take SIGINT and SIGTERM as the wish to stop; a second one stops without patience."""
-        signal.signal(signal.SIGINT, self._signalled)
-        signal.signal(signal.SIGTERM, self._signalled)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(signal.SIGHUP, self._signalled)
+            signal.signal(signal.SIGHUP, self._on_signal)
 
     def start(self, parts: Iterable[Part]) -> None:
         """Start parts side by side, as one stage."""
@@ -120,8 +120,8 @@ class Supervisor:
         now = time.monotonic()
         for part in (part for stage in self.stages for part in stage):
             if part.process is not None and not part.alive():
-                self._bury(part, now)
-            if part.process is None and now >= part.due:
+                self._handle_death(part, now)
+            if part.process is None and now >= part.restart_at:
                 self._start(part)
 
     def wait_until(self, done: Callable[[], bool]) -> bool:
@@ -146,32 +146,32 @@ class Supervisor:
         while self.stages:
             stage = self.stages.pop()
             for part in stage:
-                part.ask_to_end()
+                part.terminate()
             asked, signals = time.monotonic(), self.signals
             for part in stage:
                 while part.alive() and self.signals == signals and time.monotonic() - asked < part.grace:
                     time.sleep(SUPERVISE_EVERY_SECONDS)
                 if part.alive():
                     self.say(f"{part.name} does not end by itself; killing it")
-                part.end_group()
+                part.kill()
 
     def _start(self, part: Part) -> None:
         try:
             part.start(self.environment, self.folder)
         except OSError as error:  # no memory, no disk, no such program: it may pass
-            part.put_off(quick=True)
+            part.schedule_restart(quick=True)
             self.say(f"{part.name} cannot be started ({error}); trying again")
 
-    def _bury(self, part: Part, now: float) -> None:
+    def _handle_death(self, part: Part, now: float) -> None:
         code = part.process.returncode if part.process else 0
-        part.end_group()
+        part.kill()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        part.put_off(quick=now - part.started < QUICK_DEATH_SECONDS)
+        part.schedule_restart(quick=now - part.started < QUICK_DEATH_SECONDS)
         self.say(f"{part.name} {how}; starting it again")
         if part.quick_deaths == 1 and code != -signal.SIGKILL:  # a kill from outside leaves no reason in the log
             self.say(f"The end of {part.log}:\n{part.last_lines()}")
 
-    def _signalled(self, number: int, frame: object) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         self.signals += 1
 
 

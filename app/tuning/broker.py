@@ -24,7 +24,7 @@ BROKER_TIMEOUT_SECONDS = 2.0  # a frozen broker holds nobody up for longer
 log = logging.getLogger("tunewell.broker")
 
 
-class PatientChannel(redis.Channel):
+class TolerantChannel(redis.Channel):
     """Drops what is no message at all: left alone, Celery's worker ends over it."""
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -35,10 +35,10 @@ class PatientChannel(redis.Channel):
             raise Empty from None
 
 
-class PatientTransport(redis.Transport):
+class TolerantTransport(redis.Transport):
     """Redis with such channels."""
 
-    Channel = PatientChannel
+    Channel = TolerantChannel
 
 
 class SteadyConnection(Connection):
@@ -46,7 +46,7 @@ class SteadyConnection(Connection):
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()  # type: ignore[no-untyped-call]
-        return PatientTransport if found is redis.Transport else found
+        return TolerantTransport if found is redis.Transport else found
 
     def _ensure_connection(self, *args: Any, **options: Any) -> Any:
         steady = {"interval_start": 1, "interval_step": 1, "interval_max": 1}

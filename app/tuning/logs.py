@@ -32,7 +32,7 @@ class Formatter(logging.Formatter):
         return " ".join(filter(None, [*line.values(), said]))
 
 
-class StandardError(logging.StreamHandler[TextIO]):
+class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what is standard error at the time of writing."""
 
     @property
@@ -48,7 +48,7 @@ def set_up_logging() -> None:
     """Send all logs and warnings of this process to its standard error, unless it has been said where they go."""
     if logging.getLogger().handlers:
         return
-    handler = StandardError()
+    handler = StderrHandler()
     handler.setFormatter(Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("alembic", "celery.app.trace", "celery.worker.strategy"):
@@ -69,7 +69,7 @@ def _on_crash(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 
 @contextmanager
-def printed() -> Iterator[None]:
+def log_native_stderr() -> Iterator[None]:
     """Where logs are JSON, log what libraries write to standard error past Python, once the block is over."""
     if settings().log_format != "json":
         yield

@@ -14,10 +14,10 @@ from sqlalchemy import URL
 
 from app.tuning import urls
 
-UNUSABLE = 78  # the exit code of what cannot work as it is set up, by sysexits.h
+EXIT_MISCONFIGURED = 78  # the exit code of what cannot work as it is set up, by sysexits.h
 # A name, `*.` and a name, an IPv4 or a bracketed IPv6 address, with a port or without; `*` alone; nothing.
 ALLOWED_HOST = re.compile(r"(\*|(\*\.)?[\w.-]+|\[?[0-9a-fA-F:.]+\]?)?(:\d+)?", re.ASCII)
-LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
+MAX_SOCKET_PATH_BYTES = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
 
 
 class InvalidSettings(SystemExit):
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     def broker_socket(self) -> Path:
         """The embedded broker's socket: in the home, or in the temporary folder where the home's path is too long."""
         inside = self.home.absolute() / "broker.sock"
-        if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
             return inside
         name = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"tunewell-{os.getuid()}-{name}" / "broker.sock"

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from app.local import launcher
-from app.local.broker import is_answering, make_broker_part
-from app.local.environment import MARK, child_environment
+from app.local.broker import is_responding, make_broker_part
+from app.local.environment import MARK, make_child_environment
 from app.local.supervisor import Part, Supervisor
 from app.tuning.settings import Settings
 
@@ -161,8 +161,8 @@ def test_what_an_earlier_start_left_behind_is_ended_and_nobody_else(home: Path) 
     ours = subprocess.Popen(SLEEP, env={**environment, MARK: str(home)})
     others = subprocess.Popen(SLEEP, env={**environment, MARK: str(home / "other")})
     try:
-        until(lambda: [process.pid for process in launcher.find_strays(home)] == [ours.pid])
-        launcher.end_processes(launcher.find_strays(home), grace=5.0)
+        until(lambda: [process.pid for process in launcher.find_orphans(home)] == [ours.pid])
+        launcher.end_processes(launcher.find_orphans(home), grace=5.0)
         assert gone(ours.pid)
         assert others.poll() is None
     finally:
@@ -208,7 +208,7 @@ def test_a_home_that_cannot_be_written_to_is_refused(
 def test_children_get_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = Settings(home=Path("here"), data_dir=Path("~/data"), database_url="sqlite:///some.db")
-    environment = child_environment(here)
+    environment = make_child_environment(here)
     assert environment["TUNEWELL_HOME"] == str(tmp_path / "here")
     assert environment["TUNEWELL_DATA_DIR"] == str(Path("~/data").expanduser())
     assert environment["TUNEWELL_DATABASE_URL"] == f"sqlite:///{tmp_path / 'some.db'}"
@@ -218,7 +218,7 @@ def start_broker(supervisor: Supervisor, home: Path) -> tuple[Part, Path]:
     socket_path = Settings(home=home).broker_socket
     broker = make_broker_part(home, socket_path, home / "logs" / "broker.log")
     supervisor.start([broker])
-    assert supervisor.wait_until(lambda: is_answering(socket_path)), broker.last_lines()
+    assert supervisor.wait_until(lambda: is_responding(socket_path)), broker.last_lines()
     return broker, socket_path
 
 
@@ -227,7 +227,7 @@ def test_the_broker_is_private_and_comes_back_after_a_kill(supervisor: Superviso
     assert socket_path.stat().st_mode & 0o077 == 0
     first = pid_of(broker)
     os.kill(first, signal.SIGKILL)
-    assert supervisor.wait_until(lambda: pid_of_or_none(broker) not in {None, first} and is_answering(socket_path))
+    assert supervisor.wait_until(lambda: pid_of_or_none(broker) not in {None, first} and is_responding(socket_path))
 
 
 def pid_of_or_none(part: Part) -> int | None:
@@ -240,9 +240,9 @@ def test_the_broker_s_home_may_have_a_long_name_with_spaces(supervisor: Supervis
     (long / "logs").mkdir()
     broker, socket_path = start_broker(supervisor, long)
     assert not socket_path.is_relative_to(long)
-    assert [process.pid for process in launcher.find_strays(long)] == [pid_of(broker)]
+    assert [process.pid for process in launcher.find_orphans(long)] == [pid_of(broker)]
     supervisor.stop()
-    assert not is_answering(socket_path)
+    assert not is_responding(socket_path)
 
 
 def test_a_queue_that_cannot_be_read_is_set_aside(supervisor: Supervisor, home: Path) -> None:

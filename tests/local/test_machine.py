@@ -50,7 +50,7 @@ def write(file: Path, content: str) -> None:
 def test_the_quota_is_the_least_of_all_groups_around(
     tmp_path: Path, groups: str, files: dict[str, str], quota: float
 ) -> None:
-    assert machine.cpu_quota(host(tmp_path, groups, files)) == quota
+    assert machine.read_cpu_quota(host(tmp_path, groups, files)) == quota
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")

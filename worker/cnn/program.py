@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.tuning.logs import printed
+from app.tuning.logs import log_native_stderr
 
-with printed():
+with log_native_stderr():
     import tensorflow as tf
 
 from worker.cnn.architecture import Architecture, initial_weights

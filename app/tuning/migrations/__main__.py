@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.tuning import logs, outages
 from app.tuning.database import connect
 from app.tuning.migrations import UnusableDatabase, migrate
-from app.tuning.settings import UNUSABLE, settings
+from app.tuning.settings import EXIT_MISCONFIGURED, settings
 
 logs.set_up_logging()
 log = logging.getLogger("tunewell.migrations")
@@ -16,7 +16,7 @@ try:
     migrate(connect(settings().database))
 except UnusableDatabase as error:
     log.error(str(error))
-    sys.exit(UNUSABLE)
+    sys.exit(EXIT_MISCONFIGURED)
 except (SQLAlchemyError, OSError) as error:
     told = {"reason": outages.explain_failure(error)}
     if "password authentication failed" in told["reason"]:
