@@ -19,19 +19,19 @@ from app.tuning.database import connect
 from app.tuning.housekeeping import Housekeeper
 from app.tuning.settings import settings
 
-PREPARE_SECONDS = 5  # then the service begins without its database, for which house-keeping goes on trying
+PREPARE_SECONDS = 5  # then the service starts without its database, and housekeeping keeps trying to reach it
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
 def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Housekeeper] = Housekeeper) -> FastAPI:
-    """The service on this database, or on the one that the settings name."""
+    """The service on this database, or by default on the one in the settings."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         threads.limit_readers()
         app.state.engine = engine or connect(settings().database)
         app.state.housekeeper = keeping(app.state.engine)
-        with anyio.move_on_after(PREPARE_SECONDS):  # requests are told that the database is away, and asked again
+        with anyio.move_on_after(PREPARE_SECONDS):  # until then requests get 503 with Retry-After
             await anyio.to_thread.run_sync(app.state.housekeeper.prepare, abandon_on_cancel=True)
         app.state.housekeeper.start()
         memory.spare()
@@ -49,7 +49,7 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one is asked first
+    for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one added runs first
         app.add_middleware(middleware)
     for router in (jobs.router, results.router, catalogue.router, health.router):
         app.include_router(router)
@@ -59,5 +59,5 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
     return app
 
 
-logs.set_up_logging()  # uvicorn, which has set up its own by now, logs the start after this
+logs.set_up_logging()  # after uvicorn has set up its own logging, before it logs the start
 app = create_app()

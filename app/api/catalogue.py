@@ -1,4 +1,4 @@
-"""What can be asked for: data sets and models."""
+"""The data sets and models that a job can use."""
 
 from fastapi import APIRouter
 

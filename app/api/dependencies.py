@@ -1,4 +1,4 @@
-"""What routes of jobs share: their dependencies, the job that a path names, and the headers of its polling."""
+"""Dependencies of the job routes, the lookup of the job in a path, and the polling headers."""
 
 from typing import Annotated
 from uuid import UUID
@@ -12,10 +12,10 @@ from app.tuning.housekeeping import Housekeeper
 from app.tuning.jobs import queries
 from app.tuning.jobs.tables import ENDED_JOB, Job
 
-POLL_SECONDS = 1  # between two polls of a job that has not ended
+POLL_SECONDS = 1  # between two polls of an unfinished job
 
 
-# Coroutines, because they need no thread to wait for.
+# Coroutines, so that FastAPI does not need a thread to run them.
 async def get_engine(request: Request) -> Engine:
     """The app's database."""
     return request.app.state.engine  # type: ignore[no-any-return]
@@ -31,10 +31,10 @@ Housekeeping = Annotated[Housekeeper, Depends(get_housekeeper)]
 
 
 def get_job_or_404(session: Session, job_id: UUID) -> Job:
-    """The job that a path names.
+    """The job with the ID in the path.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: no job has this ID.
     """
     job = queries.find_job(session, job_id)
     if job is None:

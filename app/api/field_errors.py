@@ -1,4 +1,4 @@
-"""From pydantic's errors to JSON pointers that lead into the posted body, and messages that say what would be right."""
+"""Turns pydantic's errors into JSON pointers into the posted body, with messages that say what is expected."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from app.tuning.search import spec
 Path = Sequence[str | int]
 MAX_POINTER_LENGTH = 300
 MAX_MESSAGE_LENGTH = 400
-# By the last step before an unknown field: the field that holds it, or the union's member that pydantic took it for.
+# By the step before the unknown field in pydantic's location: a field name, or the name of a union's member.
 FIELDS = {
     "dataset": spec.DatasetSpec,
     "limits": spec.Limits,
@@ -20,7 +20,7 @@ FIELDS = {
 
 
 def json_pointer(path: Path) -> str:
-    """A path as a JSON pointer; where a key would make it huge, it stops before, at what holds that."""
+    """A path as a JSON pointer, truncated before the step that would exceed `MAX_POINTER_LENGTH`."""
     found = ""
     for step in path:
         longer = f"{found}/{str(step).replace('~', '~0').replace('/', '~1')}"
@@ -31,31 +31,31 @@ def json_pointer(path: Path) -> str:
 
 
 def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
-    """Where the request is wrong, and what would be right."""
+    """The path to the invalid part of a request, and what is expected there."""
     where, *path = error["loc"]
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ")
     if where != "body":
-        unknown = "There is no such parameter; GET /openapi.json lists those there are."
+        unknown = "Unknown parameter; GET /openapi.json lists the known ones."
         return path, unknown if kind == "extra_forbidden" else message
     real = _path_in_body(path, body, kind == "missing")
     if not path and not isinstance(body, dict):
-        return (), "A JSON object is needed here."
+        return (), "Input should be a JSON object"
     if kind == "extra_forbidden":
         known = FIELDS[path[-2]] if path[1:] else spec.JobSpec
-        return real, f"There is no such field here; there are {', '.join(known.model_fields)}."
+        return real, f"Unknown field; expected one of {', '.join(known.model_fields)}."
     if kind.startswith("union_tag"):
         lacks = "Field required; " if kind == "union_tag_not_found" else ""
         return [*real, "strategy"], f"{lacks}Input should be 'grid' or 'random'"
     return real, message
 
 
-def truncate(text: str, most: int) -> str:
-    """The text, no longer than so many characters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def truncate(text: str, max_length: int) -> str:
+    """The text, cut to a maximum number of characters."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def _path_in_body(path: Path, body: Any, missing: bool) -> list[str | int]:
-    """The steps that lead through the body: pydantic's has the names of its unions' members in between."""
+    """Pydantic's location without the names of union members, which it inserts between the steps into the body."""
     steps: list[str | int] = []
     named = False
     for index, step in enumerate(path):

@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Answers a HEAD as the GET, and keeps the body back."""
+    """Handles HEAD as GET, and drops the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Liveness and readiness."""
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Engine
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"], responses=describe_problems(413, 421, 500))
 
 @router.get("/livez")
 async def livez() -> Health:
-    """The process answers."""
+    """The process is alive."""
     return Health(status="ok", checks={"process": "ok"})
 
 
 @router.get("/readyz", responses=describe_problems(503))
 def readyz(request: Request) -> Health:
-    """The database can be written; without broker or house-keeping the service is degraded: jobs wait."""
+    """The database is writable; without the broker or housekeeping the service is degraded: jobs wait."""
     house = request.app.state.housekeeper
     well = {
         "database": house.prepared and _is_database_writable(request.app.state.engine),
@@ -32,15 +32,15 @@ def readyz(request: Request) -> Health:
     if not well["database"]:
         raise ServiceUnavailable(checks=checks)
     if not house.lives():
-        raise ServiceUnavailable("House-keeping has come to a stop; start the service again.", checks=checks)
+        raise ServiceUnavailable("Housekeeping has stopped; restart the service.", checks=checks)
     return Health.model_validate({"status": "ok" if all(well.values()) else "degraded", "checks": checks})
 
 
 def _is_database_writable(engine: Engine) -> bool:
     try:
         try_writing(engine)
-    except Exception as error:  # whatever it is, it is no reason to be without an answer
-        # Somebody else writes, but for how long? Those who had to wait too long have made a note of it.
+    except Exception as error:  # whatever it is, the check must respond
+        # Another connection holds the lock: no problem, unless requests have already timed out waiting for it.
         return outages.is_locked(error) and database_standing(engine) is Standing.WELL
     return True
 

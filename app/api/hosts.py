@@ -1,7 +1,4 @@
-"""Whom the service answers: hosts that are its own, and no page of another site that asks for a change.
-
-Without the first, a page could give its own name this machine's address (DNS rebinding) and read everything here.
-"""
+"""Rejects foreign hosts, as protection against DNS rebinding, and changes requested by pages of other sites."""
 
 import os
 import socket
@@ -18,14 +15,16 @@ READS = ("GET", "HEAD", "OPTIONS", "TRACE")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 MISDIRECTED = Problem(
     421,
-    "This service does not answer to the name in the Host header: use an address that it listens on, or name the host "
-    "in TUNEWELL_ALLOWED_HOSTS.",
+    "The Host header does not name this service: use an address that it listens on, or add the host to "
+    "TUNEWELL_ALLOWED_HOSTS.",
 )
-CROSS_SITE = Problem(403, "A page of another site asks for a change: only the service's own pages and programs may.")
+CROSS_SITE = Problem(
+    403, "Cross-site changes are rejected: send the request from the service's own pages or from a program."
+)
 
 
 class HostGuard:
-    """Rejects requests for foreign hosts with 421, and changes that a foreign page asks for with 403."""
+    """Rejects requests for foreign hosts with 421, and changes requested by foreign pages with 403."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,7 +36,7 @@ class HostGuard:
 
 
 def _problem(scope: Scope) -> Problem | None:
-    hosts = _values(scope, b"host")  # none in HTTP/1.0, which no browser speaks
+    hosts = _values(scope, b"host")  # empty only in HTTP/1.0, which no browser uses
     listening = _listening(scope)
     if not all(_is_own(host_name(host), listening) for host in hosts):
         return MISDIRECTED
@@ -51,18 +50,18 @@ def _is_own(host: str, listening: list[str]) -> bool:
     everywhere = any(place is not None and place.is_unspecified for place in own)
     if address is None:
         return everywhere and host == socket.gethostname().lower()
-    # With an address for its name no page can pretend to be of this service.
+    # DNS rebinding needs a name: a literal address is safe.
     return address.is_loopback or everywhere or address in own
 
 
 def _listening(scope: Scope) -> list[str]:
-    """Where this process listens: what uvicorn was told, and the address at which the request has come."""
-    came = str((scope.get("server") or ("",))[0])
-    address = _address(came)
-    told = _configured_host()
-    if told is None:
-        told = "127.0.0.1" if address is None or address.is_loopback else EVERYWHERE
-    return [EVERYWHERE if told in ("", "0") else told.lower(), *([came] if address else [])]
+    """Where this process listens: the host that uvicorn was started with, and the request's destination address."""
+    arrived_at = str((scope.get("server") or ("",))[0])
+    address = _address(arrived_at)
+    host = _configured_host()
+    if host is None:
+        host = "127.0.0.1" if address is None or address.is_loopback else EVERYWHERE
+    return [EVERYWHERE if host in ("", "0") else host.lower(), *([arrived_at] if address else [])]
 
 
 def _configured_host() -> str | None:

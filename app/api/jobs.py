@@ -1,4 +1,4 @@
-"""A job's life over REST: it is posted, listed, shown, deleted and cancelled, with one transaction each."""
+"""A job's life over REST: create, list, show, delete and cancel, one transaction each."""
 
 import json
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
 from app.tuning.search.candidates import count_trials, draw_candidates
 from app.tuning.search.spec import JobSpec
 
-NEW_JOB_ETAG = '"1"'  # of every new job, so that a replayed response has it too
-IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of answers that are known.")
+NEW_JOB_ETAG = '"1"'  # every new job has version 1, so a replayed response has the same tag
+IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of responses that the client already has.")
 
 
 async def known_tags(request: Request, _: Annotated[str | None, IF_NONE_MATCH] = None) -> list[str]:
-    """The ETags that the client has, of however many header lines."""
+    """The ETags in all `If-None-Match` header lines."""
     tags = ",".join(request.headers.getlist("If-None-Match")).split(",")
     return [tag.strip().removeprefix("W/") for tag in tags]
 
@@ -57,7 +57,7 @@ def create_job(
     housekeeper: Housekeeping,
     idempotency_key: KeyHeader = None,
 ) -> Response:
-    """Post a search; poll the job at the `Location` that is answered."""
+    """Post a search; poll the job at the response's `Location`."""
     try:
         with memory.room(count_trials(spec)):
             candidates = draw_candidates(spec)
@@ -70,7 +70,7 @@ def create_job(
                 if idempotency_key:
                     store.remember(session, idempotency_key, digest, text)
     except IntegrityError:
-        # The same POST was accepted a moment ago.
+        # A concurrent POST with the same key was committed first.
         if first := find_first_response(database, idempotency_key, digest):
             return _accepted_response(request, first)
         raise
@@ -84,11 +84,11 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPa
     place = query.place()
     with reading(database) as session:
         found = queries.list_page_of_jobs(session, query.state, place, query.page_size + 1)
-        winners = queries.find_best_params(session, found)
+        best_params = queries.find_best_params(session, found)
     page = found[: query.page_size]
     last = page[-1] if len(found) > len(page) else None
     return JobPage(
-        items=[JobResponse.of(job, winners.get(job.id)) for job in page],
+        items=[JobResponse.of(job, best_params.get(job.id)) for job in page],
         next_page_token=encode_page_token(query.pages, (last.created_at, last.id)) if last else None,
     )
 
@@ -98,7 +98,7 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPa
     response_model=JobResponse,
     responses={
         **describe_response(200, "The job.", "ETag", "Retry-After"),
-        **describe_response(304, "The job is as one of the ETags has it.", "ETag", "Retry-After"),
+        **describe_response(304, "The job is unchanged: it matches one of the ETags.", "ETag", "Retry-After"),
         **describe_problems(404),
     },
 )
@@ -110,18 +110,18 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
         headers = {"ETag": tag, **polling_headers(job)}
         if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)
-        winner = queries.find_best_params(session, [job]).get(job.id)
-    return _json_response(JobResponse.of(job, winner).model_dump_json(), headers=headers)
+        best_params = queries.find_best_params(session, [job]).get(job.id)
+    return _json_response(JobResponse.of(job, best_params).model_dump_json(), headers=headers)
 
 
 @router.delete(
     "/{job_id}",
     status_code=204,
-    responses={**describe_response(204, "The job is gone."), **describe_problems(403, 404, 409)},
+    responses={**describe_response(204, "The job is deleted."), **describe_problems(403, 404, 409)},
 )
 @in_writer_thread
 def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> None:
-    """Delete a job that has ended, with its trials."""
+    """Delete an ended job with its trials."""
     with writing(database) as session:
         job = _lock_job(session, job_id)
         if job.state not in ENDED_JOB:
@@ -137,29 +137,29 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
     status_code=202,
     response_model=JobResponse,
     responses={
-        **describe_response(202, "The job, cancelled or soon to be.", "ETag", "Retry-After"),
+        **describe_response(202, "The job, cancelled or cancelling.", "ETag", "Retry-After"),
         **describe_problems(403, 404, 409),
     },
 )
 @in_writer_thread
 def cancel_job(job_id: UUID, database: Database) -> Response:
-    """Cancel a job: what is queued at once, what is running within two seconds."""
+    """Cancel a job: queued fits at once, running fits within two seconds."""
     with writing(database) as session:
         job = _lock_job(session, job_id)
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
-            raise Conflict(f"The job has {job.state}: only a job that has not ended can be cancelled.")
+            raise Conflict(f"The job has {job.state}: only jobs that have not ended can be cancelled.")
         if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
             store.cancel(session, job)
             session.flush()
             session.refresh(job)
-        winner = queries.find_best_params(session, [job]).get(job.id)
+        best_params = queries.find_best_params(session, [job]).get(job.id)
     return _json_response(
-        JobResponse.of(job, winner).model_dump_json(), 202, {"ETag": job_etag(job), **polling_headers(job)}
+        JobResponse.of(job, best_params).model_dump_json(), 202, {"ETag": job_etag(job), **polling_headers(job)}
     )
 
 
 def job_etag(job: Job) -> str:
-    """The tag of a job's answer: every change that a client can see raises the version."""
+    """The ETag of a job: every change that a client can see increments the version."""
     return f'"{job.version}"'
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what FastAPI knows: headers, problem documents and the answers' names."""
+"""Adds to FastAPI's OpenAPI document: response headers, problem documents and schema names."""
 
 import json
 from typing import Any
@@ -14,20 +14,20 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "ETag": {"description": "The job's version, for `If-None-Match`.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {
-        "description": "Seconds until it is worth asking again; absent once the job has ended.",
+        "description": "Seconds to wait before the next request; absent once the job has ended.",
         "schema": {"type": "integer", "minimum": 1},
     },
 }
 
 
 def describe_response(status: int, description: str, *headers: str, **more: Any) -> dict[int | str, dict[str, Any]]:
-    """An answer that is no error, for a route's `responses`."""
+    """A success response, for a route's `responses`."""
     sent = {"headers": {name: HEADERS[name] for name in headers}} if headers else {}
     return {status: {"description": description, **sent, **more}}
 
 
 def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that a call may be answered with, for a route's `responses`."""
+    """Error responses, for a route's `responses`."""
     content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model=ProblemDocument.__name__)}}}
     again = {"headers": {"Retry-After": HEADERS["Retry-After"]}}
     return {
@@ -37,7 +37,7 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def complete_document(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document, with the problem's schema in it and every schema under its title."""
+    """FastAPI's document with the problem schema added and every schema named by its title."""
     problem = ProblemDocument.model_json_schema(ref_template=REFERENCE)
     parts = problem.pop("$defs")
     schemas = {**document["components"]["schemas"], ProblemDocument.__name__: problem, **parts}

@@ -1,4 +1,4 @@
-"""Long lists, a page at a time: the token of the next page is the list and the place of the last item, made opaque."""
+"""Keyset pagination: an opaque token encodes the list and the position of the page's last item."""
 
 import base64
 from datetime import timedelta
@@ -23,15 +23,15 @@ from app.tuning.jobs.tables import JobState, State
 _T = TypeVar("_T")
 MAX_PAGE_SIZE = 100
 MAX_TRIAL_NUMBER = 2**31 - 1
-MAX_QUERY_DIGITS = 20  # of a number in an address; those after them are not looked at
+MAX_QUERY_DIGITS = 20  # of an integer in a query; further digits are ignored
 
 
 def _parse_digits(value: Any) -> Any:
-    """An integer from digits alone: pydantic would find one in `1.0`, `+1` and `1_0` as well."""
+    """An integer from digits only: pydantic also accepts `1.0`, `+1` and `1_0`."""
     if not isinstance(value, str):
         return value
     if not (value.isascii() and value.removeprefix("-").isdigit()):
-        raise ValueError("Input should be a whole number, in digits")
+        raise ValueError("Input should be an integer, digits only")
     return int(value[:MAX_QUERY_DIGITS])
 
 
@@ -39,20 +39,22 @@ Digits = BeforeValidator(_parse_digits)
 Number = Annotated[int, Field(ge=0, le=MAX_TRIAL_NUMBER)]
 PageSize = Annotated[
     int,
-    Field(ge=1, description=f"Items a page; more than {MAX_PAGE_SIZE} are taken as {MAX_PAGE_SIZE}."),
+    Field(ge=1, description=f"Items per page; values above {MAX_PAGE_SIZE} are treated as {MAX_PAGE_SIZE}."),
     Digits,
     AfterValidator(lambda size: min(size, MAX_PAGE_SIZE)),
 ]
 
 
 class PageQuery(BaseModel):
-    """Which page of a list is asked for."""
+    """The requested page of a list."""
 
     model_config = ConfigDict(extra="forbid")
 
     page_size: PageSize = 20
     page_token: str | None = Field(
-        None, max_length=500, description="`next_page_token` of the page before; none or an empty one: the first page."
+        None,
+        max_length=500,
+        description="`next_page_token` of the previous page; without one, or with an empty one, the first page.",
     )
 
 
@@ -97,7 +99,7 @@ _TOKEN: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def encode_page_token(pages: str, place: JobPlace | TrialPlace) -> str:
-    """A place in a list as a token."""
+    """The token of the page that follows this position."""
     return base64.urlsafe_b64encode(_TOKEN.dump_json((pages, place))).decode().rstrip("=")
 
 
@@ -113,5 +115,5 @@ def _decode_page_token(text: str, pages: str, kind: TypeAdapter[tuple[str, _T]])
 
 
 def _invalid_token() -> Problem:
-    wrong = "Not a token of this list: take next_page_token from the page before, with the same state and sort."
+    wrong = "Invalid token for this list: use next_page_token of the previous page, with the same state and sort."
     return reject_request([(("page_token",), wrong)])

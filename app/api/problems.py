@@ -1,4 +1,4 @@
-"""Every error as a problem document (RFC 9457) that says what is wrong and what would be right, and echoes nothing."""
+"""Every error as a problem document (RFC 9457): what is wrong and what is expected, without echoing the input."""
 
 import logging
 import sqlite3
@@ -18,11 +18,11 @@ from app.tuning.database import AWAY
 from app.tuning.search.candidates import MAX_REJECTIONS, SpecRejected
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 2  # a database that is away is asked for again after so long
-# As RFC 9110 has them; Python's own differ from version to version.
+RETRY_AFTER_SECONDS = 2  # when the database is unavailable
+# RFC 9110's; those of the standard library depend on Python's version.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 DETAILS = {
-    404: "There is nothing here; GET /openapi.json lists what there is.",
+    404: "No such path; GET /openapi.json lists the known ones.",
     413: "The body is larger than 64 KiB.",
     415: "The body must be JSON in UTF-8, with the header Content-Type: application/json.",
 }
@@ -30,7 +30,7 @@ log = logging.getLogger("tunewell.api")
 
 
 class InvalidField(BaseModel):
-    """One thing that is wrong with a request."""
+    """One invalid part of a request."""
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or the parameter's name after a slash.")
     message: str
@@ -45,12 +45,14 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[InvalidField] = Field([], max_length=MAX_REJECTIONS, description="Of a refused request.")
-    checks: dict[str, str] = Field({}, description="Of a service that is not ready.")
+    errors: list[InvalidField] = Field(
+        [], max_length=MAX_REJECTIONS, description="The invalid parts of a rejected request."
+    )
+    checks: dict[str, str] = Field({}, description="The state of each part of a service that is not ready.")
 
 
 class Problem(HTTPException):
-    """An answer that is an error; `more` is what its document says beyond what every one says."""
+    """An error response; `more` are further members of its document."""
 
     def __init__(
         self,
@@ -66,50 +68,50 @@ class Problem(HTTPException):
 
 
 class NotFound(Problem):
-    """There is no such job or trial."""
+    """No such job or trial."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(404, f"There is no such {what}.")
+        super().__init__(404, f"No such {what}.")
 
 
 class Conflict(Problem):
-    """What was asked for does not go with the job's state."""
+    """The job's state does not allow the request."""
 
     def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(409, detail, headers, "urn:tunewell:problem:state")
 
 
 class ServiceUnavailable(Problem):
-    """The database does not answer."""
+    """The service cannot handle requests for now."""
 
     def __init__(self, detail: str = "The database cannot be reached; try again.", **more: Any) -> None:
         super().__init__(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)}, more=more)
 
 
 def reject_request(errors: Sequence[tuple[Path, str]]) -> Problem:
-    """A request that cannot be done as it stands: where, and what would be right."""
+    """The problem of an invalid request: the path of each error, and what is expected there."""
     shown = [
         {"pointer": json_pointer(path), "message": truncate(message, MAX_MESSAGE_LENGTH)}
         for path, message in errors[:MAX_REJECTIONS]
     ]
-    detail = "The request is refused; see errors."
+    detail = "The request is invalid; see errors."
     return Problem(422, detail, kind="urn:tunewell:problem:refused", more={"errors": shown})
 
 
 def status_title(status: int) -> str:
-    """The status in words."""
+    """The status's reason phrase."""
     return TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def problem_response(problem: Problem) -> JSONResponse:
-    """The answer that a problem is sent as."""
+    """The response for a problem."""
     status = problem.status_code
     own = {"type": problem.kind, "title": status_title(status), "status": status, "detail": problem.detail}
     return JSONResponse({**own, **problem.more}, status, problem.headers, MEDIA_TYPE)
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every error of this app with a problem document."""
+    """Turn every error of this app into a problem document."""
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(RequestValidationError, _handle_invalid)
     app.add_exception_handler(SpecRejected, _handle_rejected)
@@ -124,11 +126,11 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
     status, headers = error.status_code, error.headers
     if status != 405:
         return problem_response(Problem(status, "" if status in DETAILS else status_title(status), headers))
-    # The framework names the methods of the first route at this address only.
+    # The framework's Allow header has only the methods of the first route with this path.
     served: dict[str, Any] = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
     methods = {method.upper() for method in served} or set((headers or {}).get("Allow", "").split(", "))
     allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-    return problem_response(Problem(405, f"This address is for {allowed}.", {"Allow": allowed}))
+    return problem_response(Problem(405, f"Allowed methods: {allowed}.", {"Allow": allowed}))
 
 
 async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
@@ -140,7 +142,7 @@ async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
 
 async def _handle_rejected(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SpecRejected)
-    return problem_response(reject_request(error.refusals))
+    return problem_response(reject_request(error.rejections))
 
 
 async def _handle_database(_: Request, error: Exception) -> JSONResponse:
@@ -152,4 +154,4 @@ async def _handle_database(_: Request, error: Exception) -> JSONResponse:
 
 async def _handle_crash(_: Request, error: Exception) -> JSONResponse:
     log.error("request failed", exc_info=error)
-    return problem_response(Problem(500, "Something went wrong here; the service's log tells what."))
+    return problem_response(Problem(500, "Internal error; see the service log."))

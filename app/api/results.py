@@ -1,4 +1,4 @@
-"""What a job has found: its best trial, its trials with their fits, and scikit-learn's `cv_results_`."""
+"""A job's results: its best trial, its trials with their fits, and scikit-learn's `cv_results_`."""
 
 import csv
 import io
@@ -47,10 +47,13 @@ class ResultsQuery(BaseModel):
 
 @router.get(
     "/{job_id}/best",
-    responses={**describe_response(200, "The best so far, or for good.", "Retry-After"), **describe_problems(404, 409)},
+    responses={
+        **describe_response(200, "The best trial so far, or the final one.", "Retry-After"),
+        **describe_problems(404, 409),
+    },
 )
 def show_best(job_id: UUID, database: Database, response: Response) -> Best:
-    """The best hyperparameters, so far or for good."""
+    """The best hyperparameters so far, or the final ones."""
     with reading(database) as session:
         job = get_job_or_404(session, job_id)
         if job.best_trial is None:
@@ -128,7 +131,7 @@ def show_trial(job_id: UUID, number: TrialNumber, database: Database, response: 
     },
 )
 def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database: Database) -> Response:
-    """All finished trials as scikit-learn's `cv_results_`, key for key; `format=csv` gives a line a trial."""
+    """All finished trials as scikit-learn's `cv_results_`, key for key; `format=csv` gives one line per trial."""
     with reading(database) as session:
         job = get_job_or_404(session, job_id)
         results = queries.build_cv_results(session, job_id)

@@ -1,4 +1,4 @@
-"""The answers: what a job, its trials and its best look like to clients."""
+"""The response models: how clients see a job, its trials and its best trial."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,13 +31,13 @@ def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
         return value
 
 
-# What comes from a row: where another version has written something else, that is shown as it is.
+# A value from a row: if another version wrote something that this one cannot validate, it is shown unchanged.
 Stored = Annotated[_T, WrapValidator(_as_stored), SerializeAsAny()]
 Params = Stored[dict[str, Value]]
 
 
 class ResponseModel(BaseModel):
-    """Read straight from a row where the names agree."""
+    """Base of the responses: fields are read from the row's columns of the same name."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -91,8 +91,10 @@ class JobResponse(ResponseModel):
     spec: Stored[JobSpec] = Field(description="The posted job with every default filled in.")
     trials: Counts
     fits: Counts
-    progress: float = Field(description="The share of the fits that have ended, 0 to 1.")
-    eta_seconds: float | None = Field(description="Time left, from the multiply-adds left; null while unknown.")
+    progress: float = Field(description="Share of the fits that have ended, 0 to 1.")
+    eta_seconds: float | None = Field(
+        description="Remaining time, estimated from the remaining multiply-adds; null while unknown."
+    )
     best: BestSoFar | None
     error: Stored[ErrorResponse | None]
     labels: Stored[dict[str, str]]
@@ -101,13 +103,13 @@ class JobResponse(ResponseModel):
     ended_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, winner: Params | None) -> "JobResponse":
-        """A job's answer, from its row and its best trial's hyperparameters."""
+    def of(cls, job: Job, best_params: Params | None) -> "JobResponse":
+        """A job's response, from its row and its best trial's hyperparameters."""
         stored = job.spec if isinstance(job.spec, dict) else {}
         spec, error = _read(job)
         best = None
-        if winner is not None and job.best_trial is not None and job.best_accuracy is not None:
-            best = BestSoFar(trial=job.best_trial, params=winner, validation_accuracy=job.best_accuracy)
+        if best_params is not None and job.best_trial is not None and job.best_accuracy is not None:
+            best = BestSoFar(trial=job.best_trial, params=best_params, validation_accuracy=job.best_accuracy)
         ended = job.fits_succeeded + job.fits_failed + job.fits_cancelled
         return cls(
             id=job.id,
@@ -128,7 +130,7 @@ class JobResponse(ResponseModel):
 
 
 def _read(job: Job) -> tuple[Any, Any]:
-    """The spec and the error that a job shows."""
+    """The spec and the error shown for a job."""
     try:
         return read_spec(job.spec), job.error
     except UnreadableSpec as error:
@@ -144,7 +146,7 @@ def _estimate_seconds_left(job: Job) -> float | None:
 
 
 class Validation(ResponseModel):
-    """Over the folds: mean, the population's deviation, and each fold's accuracy."""
+    """Over the folds: mean, population standard deviation, and each fold's accuracy."""
 
     mean_accuracy: Accuracy
     std_accuracy: float
@@ -152,16 +154,16 @@ class Validation(ResponseModel):
 
 
 class Test(ResponseModel):
-    """What the refit of the winner scored on the test set, which nothing is chosen by."""
+    """The refitted best trial on the test set, which plays no part in the selection."""
 
     accuracy: Accuracy
     loss: float | None
     samples: int
-    accuracy_ci95: tuple[float, float] = Field(description="Wilson's interval.")
+    accuracy_ci95: tuple[float, float] = Field(description="Wilson's 95% interval of the accuracy.")
 
 
 class Environment(ResponseModel):
-    """What trained the winner."""
+    """Software and data that the best trial was trained with."""
 
     @model_validator(mode="before")
     @classmethod
@@ -173,7 +175,9 @@ class Environment(ResponseModel):
     tensorflow: str
     keras: str
     scikit_learn: str
-    dataset_sha256: str = Field(description="Of the bytes of x_train, y_train, x_test and y_test, in this order.")
+    dataset_sha256: str = Field(
+        description="SHA-256 of the bytes of x_train, y_train, x_test and y_test, in this order."
+    )
     processor: str | None = Field(
         description="Accuracies are equal to the last digit on processors of one kind; null for jobs of older versions."
     )
@@ -183,7 +187,7 @@ class Best(ResponseModel):
     """The best hyperparameters."""
 
     job_id: UUID
-    final: bool = Field(description="False while the job runs, and for one that was cancelled or failed.")
+    final: bool = Field(description="False while the job runs, and for cancelled and failed jobs.")
     trial: int
     params: Params
     validation: Validation
@@ -202,7 +206,7 @@ class TrialResponse(ResponseModel):
     params: Params
     validation_accuracy: Accuracy | None
     validation_accuracy_std: float | None
-    rank: int | None = Field(description="1 is best, ties share the lowest; null until the trial has succeeded.")
+    rank: int | None = Field(description="1 is best; ties share the lowest rank; null until the trial has succeeded.")
     fit_seconds: float | None
     error: Stored[ErrorResponse | None]
 
@@ -212,14 +216,14 @@ class TrialResponse(ResponseModel):
 
 
 def read_trial_fields(trial: Trial, ranks: dict[float, int]) -> dict[str, Any]:
-    """What a trial shows of itself, with or without its fits."""
+    """A trial's own fields, without its fits."""
     accuracy = trial.validation_accuracy
     own = {name: getattr(trial, name) for name in TrialResponse.model_fields if name != "rank"}
     return {**own, "rank": None if accuracy is None else ranks[accuracy]}
 
 
 class EpochResponse(ResponseModel):
-    """One pass over the training samples; `val_` is of the fold, and null for the refit."""
+    """One pass over the training samples; `val_` fields are measured on the fold, and null for the refit."""
 
     model_config = ConfigDict(title="Epoch")
 
@@ -263,21 +267,21 @@ class TrialWithFits(TrialResponse):
 
 
 class JobPage(ResponseModel):
-    """Some jobs, and the token of those after them."""
+    """A page of jobs, and the token of the next page."""
 
     items: list[JobResponse]
     next_page_token: str | None
 
 
 class TrialPage(ResponseModel):
-    """Some trials, and the token of those after them."""
+    """A page of trials, and the token of the next page."""
 
     items: list[TrialResponse]
     next_page_token: str | None
 
 
 class DatasetResponse(ResponseModel):
-    """A data set that a job can ask for."""
+    """A data set that a job can use."""
 
     model_config = ConfigDict(title="Dataset")
 
@@ -287,11 +291,11 @@ class DatasetResponse(ResponseModel):
     test_samples: int
     shape: tuple[int, int, int] = Field(description="Height, width and channels of an image, in pixels.")
     classes: int
-    download: bool = Field(description="Whether a worker's machine downloads it once.")
+    download: bool = Field(description="Whether each worker machine downloads it once.")
 
 
 class DatasetPage(ResponseModel):
-    """Some data sets, and the token of those after them."""
+    """A page of data sets, and the token of the next page."""
 
     items: list[DatasetResponse]
     next_page_token: str | None
@@ -312,7 +316,7 @@ class Hyperparameter(ResponseModel):
 
 
 class ModelResponse(ResponseModel):
-    """A model that a job can ask for."""
+    """A model that a job can use."""
 
     model_config = ConfigDict(title="Model")
 
@@ -322,14 +326,14 @@ class ModelResponse(ResponseModel):
 
 
 class ModelPage(ResponseModel):
-    """Some models, and the token of those after them."""
+    """A page of models, and the token of the next page."""
 
     items: list[ModelResponse]
     next_page_token: str | None
 
 
 class Health(ResponseModel):
-    """How the service is, and each of its parts."""
+    """The state of the service and of each of its parts."""
 
     status: Literal["ok", "degraded"]
     checks: dict[str, Literal["ok", "unavailable"]]

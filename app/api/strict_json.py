@@ -1,4 +1,4 @@
-"""Reads requests strictly: JSON in UTF-8, of a size that is bounded, without what JSON or the databases cannot hold."""
+"""Strict request parsing: UTF-8 JSON of limited size, without values that JSON or the databases cannot represent."""
 
 import email.message
 import json
@@ -16,15 +16,15 @@ from app.api.field_errors import Path
 from app.api.problems import Problem, problem_response, reject_request
 from app.tuning.search.candidates import MAX_REJECTIONS
 
-MAX_BODY_BYTES = 64 * 1024  # bytes
-MAX_DRAINED_BYTES = 16 * 1024 * 1024  # bytes of a refused body that are read, so that its sender hears why
-MAX_NUMBER_DIGITS = 400  # of a number; the largest float has 309
-MAX_NESTING = 50  # of nesting; a job has six
+MAX_BODY_BYTES = 64 * 1024
+MAX_DRAINED_BYTES = 16 * 1024 * 1024  # read from an oversized body, so that the client receives the response
+MAX_NUMBER_DIGITS = 400  # the largest float has 309
+MAX_NESTING = 50  # levels; a job has six
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class BodyLimit:
-    """Refuses larger bodies with 413: by their Content-Length, or else once so many bytes have come."""
+    """Rejects bodies over `MAX_BODY_BYTES` with 413: by their Content-Length, or else while they are received."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,13 +32,13 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        came = 0
+        received = 0
 
         async def count() -> Message:
-            nonlocal came
+            nonlocal received
             message = await receive()
-            came += len(message.get("body", b""))
-            if came > MAX_BODY_BYTES:
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
                 await _drain(receive, message)
                 raise Problem(413)
             return message
@@ -51,21 +51,21 @@ class BodyLimit:
 
 
 async def _drain(receive: Receive, message: Message) -> None:
-    came = 0
-    while message.get("more_body") and came < MAX_DRAINED_BYTES:
+    received = 0
+    while message.get("more_body") and received < MAX_DRAINED_BYTES:
         message = await receive()
-        came += len(message.get("body", b""))
+        received += len(message.get("body", b""))
 
 
 class StrictRequest(Request):
-    """A request whose JSON has no duplicate keys, no NaN, no Infinity and no lone surrogates."""
+    """A request whose JSON has no duplicate keys, NaN, Infinity or lone surrogates."""
 
     async def body(self) -> bytes:
         content = await super().body()
-        said = email.message.Message()
-        said["content-type"] = self.headers.get("content-type", "text/plain")
-        charset = str(said.get_param("charset") or "utf-8").lower()
-        if said.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
+        header = email.message.Message()
+        header["content-type"] = self.headers.get("content-type", "text/plain")
+        charset = str(header.get_param("charset") or "utf-8").lower()
+        if header.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
             raise Problem(415)
         return content
 
@@ -74,15 +74,15 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body with `StrictRequest`, and whose query names nothing twice."""
+    """A route that parses its body with `StrictRequest` and rejects duplicate query parameters."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
-            named = Counter(name for name, _ in request.query_params.multi_items())
-            if twice := [name for name, times in named.items() if times > 1]:
-                raise reject_request([((name,), "This parameter is given twice: give it once.") for name in twice])
+            counts = Counter(name for name, _ in request.query_params.multi_items())
+            if duplicates := [name for name, times in counts.items() if times > 1]:
+                raise reject_request([((name,), "Duplicate parameter: use it once.") for name in duplicates])
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly
@@ -92,10 +92,10 @@ def parse_json(body: bytes) -> Any:
     """The JSON in a body.
 
     Raises:
-        Problem: it is no JSON, it is not UTF-8, or it holds what is refused.
+        Problem: invalid JSON or UTF-8, or values that are rejected.
     """
     if body.startswith(BYTE_ORDER_MARK):
-        raise reject_request([((), "The body begins with a byte order mark: leave it out.")])
+        raise reject_request([((), "The body starts with a byte order mark: remove it.")])
     try:
         value = json.loads(
             body.decode("utf-8"),
@@ -107,12 +107,12 @@ def parse_json(body: bytes) -> Any:
     except RecursionError:
         raise reject_request([((), TOO_DEEP)]) from None
     except UnicodeDecodeError as error:
-        raise reject_request([((), f"The body is not UTF-8: byte {error.start} is wrong.")]) from None
+        raise reject_request([((), f"The body is not UTF-8: byte {error.start} is invalid.")]) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise reject_request([((), f"The body is not JSON: {error.msg}: {where}.")]) from None
-    if wrong := list(islice(_find_rejected(value, ()), MAX_REJECTIONS)):
-        raise reject_request(wrong)
+    if rejected := list(islice(_find_rejected(value, ()), MAX_REJECTIONS)):
+        raise reject_request(rejected)
     return value
 
 
@@ -120,7 +120,7 @@ TOO_DEEP = f"The JSON is nested too deeply: {MAX_NESTING} levels at most."
 
 
 class _Rejected:
-    """Stands in parsed JSON for what is refused, until it is known where that is."""
+    """Placeholder for a rejected value in parsed JSON, until its path is known."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -130,7 +130,7 @@ def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         times = Counter(key for key, _ in pairs)
-        found |= {key: _Rejected("This key is named twice: name it once.") for key in found if times[key] > 1}
+        found |= {key: _Rejected("Duplicate key: use it once.") for key in found if times[key] > 1}
     return found
 
 
@@ -138,23 +138,23 @@ def _parse_integer(digits: str) -> "int | _Rejected":
     return (
         int(digits)
         if len(digits) <= MAX_NUMBER_DIGITS
-        else _Rejected(f"A number of more than {MAX_NUMBER_DIGITS} digits.")
+        else _Rejected(f"Number too long: use at most {MAX_NUMBER_DIGITS} digits.")
     )
 
 
 def _parse_float(text: str) -> "float | _Rejected":
     value = float(text)
-    return value if math.isfinite(value) else _Rejected("NaN, Infinity or too large: take a finite number.")
+    return value if math.isfinite(value) else _Rejected("NaN, Infinity or out of range: use a finite number.")
 
 
 def _find_rejected(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """What is refused in parsed JSON, and where."""
+    """The path and reason of each rejected value in parsed JSON."""
     if len(path) > MAX_NESTING:
         yield (), TOO_DEEP
     elif isinstance(value, _Rejected):
         yield path, value.reason
     elif isinstance(value, str) and not _is_well_formed(value):
-        yield path, "Half of a surrogate pair: text must be Unicode."
+        yield path, "Lone surrogate: text must be valid Unicode."
     elif isinstance(value, list):
         for index, one in enumerate(value):
             yield from _find_rejected(one, (*path, index))
@@ -163,7 +163,7 @@ def _find_rejected(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
             if _is_well_formed(key):
                 yield from _find_rejected(one, (*path, key))
             else:
-                yield path, "A key has half of a surrogate pair: text must be Unicode."
+                yield path, "Lone surrogate in a key: text must be valid Unicode."
 
 
 def _is_well_formed(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The threads that endpoints run in: those that write have their own, so that nobody who reads waits for them."""
+"""Separate thread pools for endpoints that read and endpoints that write, so that reads never wait for writes."""
 
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
@@ -10,20 +10,19 @@ from anyio.lowlevel import RunVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-# Each thread has a stack and a share of the heap, and both together and house-keeping no more than SQLite's pool has
-# connections.
+# Threads cost memory, and all of them with housekeeping must not exceed the connections of SQLite's pool.
 MAX_READERS = 10
-MAX_WRITERS = 4  # a database of one file has one writer at a time
+MAX_WRITERS = 4  # SQLite has one writer at a time
 _writers: RunVar[CapacityLimiter] = RunVar("writers")
 
 
 def limit_readers() -> None:
-    """Let so many endpoints that do not write run at a time in this event loop."""
+    """Limit the threads of endpoints that read, in the running event loop."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = MAX_READERS
 
 
 def in_writer_thread(endpoint: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Run an endpoint in one of the writers' threads, once there is one free."""
+    """Run an endpoint in a writer thread, as soon as one is free."""
 
     @wraps(endpoint)
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:

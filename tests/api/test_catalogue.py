@@ -1,4 +1,4 @@
-"""What can be asked for, and the pages that describe the service."""
+"""The catalogue of data sets and models, and the documentation pages."""
 
 import re
 
@@ -34,18 +34,18 @@ def test_the_docs_page_loads_nothing_from_another_host(sqlite_client: TestClient
     loaded = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
     assert len(loaded) == 3
     assert not re.search(r"https?:|[\"']//", page.text)
-    for address in loaded:
-        part = sqlite_client.get(address)
+    for path in loaded:
+        part = sqlite_client.get(path)
         assert part.status_code == 200
-    (style,) = (address for address in loaded if address.endswith(".css"))
+    (style,) = (path for path in loaded if path.endswith(".css"))
     assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", sqlite_client.get(style).text)
 
 
 def test_the_openapi_document_is_served(sqlite_client: TestClient) -> None:
-    answer = sqlite_client.get("/openapi.json")
-    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
-    assert answer.json()["info"]["title"] == "Tunewell"
+    response = sqlite_client.get("/openapi.json")
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+    assert response.json()["info"]["title"] == "Tunewell"
 
 
-def test_the_process_is_alive(sqlite_client: TestClient) -> None:
+def test_livez_is_ok(sqlite_client: TestClient) -> None:
     assert sqlite_client.get("/livez").json() == {"status": "ok", "checks": {"process": "ok"}}

@@ -1,4 +1,4 @@
-"""The OpenAPI document: committed, valid, and word for word what clients were promised."""
+"""The OpenAPI document: committed, valid, and as promised to clients."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from tests.support.driving import ARTICLE, ENVIRONMENT, EPOCHS
 DOCUMENT = app.openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-# Each call: what it takes from address and headers, its answer, and the statuses of the errors of its own.
+# Each call: parameters, success response, and the statuses of its own errors.
 CALLS: dict[str, tuple[str, str, str]] = {
     "POST /v1/jobs": ("Idempotency-Key", "202 Job", "403 415 422 503"),
     "GET /v1/jobs": ("page_size page_token state", "200 JobPage", "422 503"),
@@ -41,7 +41,7 @@ HEADERS = {
 COUNTS = {"total": 27, "queued": 20, "running": 1, "succeeded": 6, "failed": 0, "cancelled": 0}
 JOB_ID = "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11"
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
-# The answers as the contract's page shows them.
+# Responses as documented in the contract.
 SAMPLES: dict[str, dict[str, Any]] = {
     "JobSpec": ARTICLE,
     "Job": {
@@ -103,7 +103,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "JobPage": {"items": [], "next_page_token": None},
 }
 SAMPLES["TrialWithFits"] = {**SAMPLES["Trial"], "fits": [SAMPLES["Fit"]]}
-# Name, bounds or choices, default: the contract's table.
+# Name, type, bounds or choices, default.
 HYPERPARAMETERS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("learning_rate", "number", {"exclusive_minimum": 0, "maximum": 10}, 0.001),
     ("dropout_rate", "number", {"minimum": 0, "exclusive_maximum": 1}, 0.5),
@@ -133,38 +133,38 @@ def validator(name: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
 
 
-def test_the_committed_document_is_the_one_that_is_served() -> None:
+def test_the_committed_document_equals_the_served_one() -> None:
     committed = json.loads((Path(__file__).parents[2] / "openapi.json").read_text(encoding="utf-8"))
     assert committed == DOCUMENT, "run `make openapi`"
 
 
-def test_it_says_what_the_software_may_be_used_for() -> None:
+def test_the_document_states_the_license() -> None:
     assert DOCUMENT["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
 
 
-def test_it_is_a_valid_openapi_3_1_document() -> None:
+def test_the_document_is_valid_openapi_3_1() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
     schemathesis.openapi.from_dict(copy.deepcopy(DOCUMENT)).validate()
     for name, schema in SCHEMAS.items():
         jsonschema_rs.meta.validate(schema)
         assert schema["title"] == name
-        validator(name)  # every reference leads somewhere
+        validator(name)  # fails on dangling references
 
 
-def test_it_lists_the_promised_calls_and_no_others() -> None:
+def test_exactly_the_promised_calls_are_listed() -> None:
     served = {f"{method.upper()} {path}" for path, operations in DOCUMENT["paths"].items() for method in operations}
     assert served == set(CALLS)
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_is_documented_with_its_parameters_answer_and_errors(call: str) -> None:
-    parameters, answer, errors = CALLS[call]
-    told = operation(call)
-    assert {one["name"] for one in told.get("parameters", [])} == set(parameters.split())
-    status, _, schema = answer.partition(" ")
-    responses = told["responses"]
+def test_a_call_is_documented_with_its_parameters_response_and_errors(call: str) -> None:
+    parameters, success, errors = CALLS[call]
+    documented = operation(call)
+    assert {one["name"] for one in documented.get("parameters", [])} == set(parameters.split())
+    status, _, schema = success.partition(" ")
+    responses = documented["responses"]
     own = {status, "304"} if call == "GET /v1/jobs/{job_id}" else {status}
-    # Any body may be too large, any host may be another's, and anything may break.
+    # Every call may get 413 (body too large), 421 (foreign host) and 500.
     assert set(responses) == own | {"413", "421", "500"} | set(errors.split())
     if schema:
         assert responses[status]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{schema}")
@@ -180,7 +180,7 @@ def test_a_call_is_documented_with_its_parameters_answer_and_errors(call: str) -
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_an_answer_has_the_promised_names_and_types(name: str) -> None:
+def test_a_response_has_the_promised_names_and_types(name: str) -> None:
     sample = SAMPLES[name]
     validator(name).validate(sample)
     optional = {"checks"} if name == "Problem" else set()
@@ -191,7 +191,7 @@ def test_an_answer_has_the_promised_names_and_types(name: str) -> None:
             assert not validator(name).is_valid({key: value for key, value in sample.items() if key != field})
 
 
-def test_the_posted_jobs_parts_have_the_promised_names() -> None:
+def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
     assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
     assert set(SCHEMAS["Limits"]["properties"]) == {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials"}
     assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit"}
@@ -201,13 +201,13 @@ def test_the_posted_jobs_parts_have_the_promised_names() -> None:
     assert SCHEMAS["JobSpec"]["required"] == ["search"]
 
 
-def test_the_states_are_the_promised_ones() -> None:
+def test_the_states_are_as_promised() -> None:
     states = ["queued", "running", "succeeded", "failed", "cancelled"]
     assert sorted(SCHEMAS["State"]["enum"]) == sorted(states)
     assert sorted(SCHEMAS["JobState"]["enum"]) == sorted([*states, "cancelling"])
 
 
-def test_lists_can_be_sorted_and_cut_as_promised() -> None:
+def test_lists_can_be_sorted_and_paged_as_promised() -> None:
     query = {one["name"]: one["schema"] for one in operation("GET /v1/jobs/{job_id}/trials")["parameters"]}
     assert sorted(query["sort"]["enum"]) == ["-validation_accuracy", "number", "validation_accuracy"]
     assert (query["sort"]["default"], query["page_size"]["default"], query["page_size"]["minimum"]) == ("number", 20, 1)

@@ -1,4 +1,4 @@
-"""A client that openapi-python-client generates from the committed document, and what can be done with it."""
+"""The client that openapi-python-client generates from the committed document."""
 
 import importlib
 import importlib.util
@@ -24,7 +24,7 @@ NAME = "generated_tunewell_client"
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The generated package, importable; the generator must have nothing to complain about."""
+    """The generated package, importable; warnings of the generator are errors."""
     if importlib.util.find_spec("openapi_python_client") is None:
         missing("openapi-python-client")
     folder = tmp_path_factory.mktemp("generated")
@@ -41,8 +41,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "none",
         "--fail-on-warning",
     ]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    generator = subprocess.run(command, capture_output=True, text=True)
+    assert generator.returncode == 0, generator.stdout + generator.stderr
     sys.path.insert(0, str(folder))
     yield folder / NAME
     sys.path.remove(str(folder))
@@ -91,6 +91,6 @@ def test_the_generated_client_posts_polls_and_fetches(generated: Path, tmp_path:
         trials = part("api.jobs.list_trials").sync(job_id=job.id, client=client).items
         assert [trial.number for trial in trials] == [0, 1]
         assert part("api.jobs.delete_job").sync_detailed(job_id=job.id, client=client).status_code == 204
-        refused = part("api.jobs.show_job").sync(job_id=job.id, client=client)
-        assert isinstance(refused, models.Problem) and refused.status == 404
+        missing_job = part("api.jobs.show_job").sync(job_id=job.id, client=client)
+        assert isinstance(missing_job, models.Problem) and missing_job.status == 404
         client.get_httpx_client().close()

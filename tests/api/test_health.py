@@ -1,4 +1,4 @@
-"""What the service says of itself while a part of it is away, frozen, and back."""
+"""Health checks while parts of the service are down, frozen or stuck, and after they recover."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ from tests.support.servers import Broker, Postgres
 
 @pytest.fixture
 def own_broker(broker: Broker) -> Iterator[Broker]:
-    """The broker, as the one that this process is set to."""
+    """The broker, configured in this process."""
     before = queue.celery.conf.broker_url
     queue.celery.conf.broker_url = broker.url
     yield broker
@@ -35,20 +35,20 @@ def own_broker(broker: Broker) -> Iterator[Broker]:
         broker.start()
 
 
-def seconds(client: TestClient, address: str, status: str) -> float:
+def seconds(client: TestClient, path: str, status: str) -> float:
     started = time.monotonic()
-    answer = client.get(address)
-    assert (answer.status_code, answer.json()["status"]) == (200, status)
+    response = client.get(path)
+    assert (response.status_code, response.json()["status"]) == (200, status)
     return time.monotonic() - started
 
 
-def test_the_service_is_ready_when_database_and_broker_answer(client: TestClient, own_broker: Broker) -> None:
-    answer = client.get("/readyz")
-    assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok", "house_keeping": "ok"}}
+def test_the_service_is_ready_when_database_and_broker_are_up(client: TestClient, own_broker: Broker) -> None:
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok", "house_keeping": "ok"}}
 
 
-def test_the_service_is_degraded_while_only_the_broker_is_away(sqlite_client: TestClient, own_broker: Broker) -> None:
+def test_the_service_is_degraded_while_only_the_broker_is_down(sqlite_client: TestClient, own_broker: Broker) -> None:
     own_broker.kill()
     assert seconds(sqlite_client, "/readyz", "degraded") < 5
     checks = sqlite_client.get("/readyz").json()["checks"]
@@ -57,7 +57,7 @@ def test_the_service_is_degraded_while_only_the_broker_is_away(sqlite_client: Te
     assert seconds(sqlite_client, "/readyz", "ok") < 5
 
 
-def test_a_frozen_broker_holds_nobody_up(sqlite_engine: Engine, own_broker: Broker) -> None:
+def test_a_frozen_broker_does_not_block_requests(sqlite_engine: Engine, own_broker: Broker) -> None:
     with TestClient(create_app(sqlite_engine)) as client:
         own_broker.freeze()
         assert seconds(client, "/readyz", "degraded") < 5
@@ -68,13 +68,13 @@ def test_a_frozen_broker_holds_nobody_up(sqlite_engine: Engine, own_broker: Brok
         assert seconds(client, "/readyz", "ok") < 5
 
 
-def test_while_the_database_is_away_there_are_only_503s_and_then_it_recovers_by_itself(postgres: Postgres) -> None:
+def test_requests_get_503_while_the_database_is_down_and_succeed_once_it_is_back(postgres: Postgres) -> None:
     engine = connect(postgres.new_database())
     with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
         job_id = post(client, grid(2))["id"]
         postgres.kill()
         try:
-            for method, address in (
+            for method, path in (
                 ("GET", "/v1/jobs"),
                 ("GET", f"/v1/jobs/{job_id}"),
                 ("GET", f"/v1/jobs/{job_id}/best"),
@@ -85,11 +85,11 @@ def test_while_the_database_is_away_there_are_only_503s_and_then_it_recovers_by_
                 ("POST", f"/v1/jobs/{job_id}/cancel"),
                 ("GET", "/readyz"),
             ):
-                answer = client.request(method, address)
-                problem(answer, 503)
-                assert int(answer.headers["Retry-After"]) >= 1
-            answer = client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"})
-            problem(answer, 503)
+                response = client.request(method, path)
+                problem(response, 503)
+                assert int(response.headers["Retry-After"]) >= 1
+            response = client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"})
+            problem(response, 503)
             assert client.get("/readyz").json()["checks"]["database"] == "unavailable"
             assert client.get("/livez").status_code == 200
             assert client.get("/v1/models").status_code == 200
@@ -103,7 +103,7 @@ def test_while_the_database_is_away_there_are_only_503s_and_then_it_recovers_by_
     engine.dispose()
 
 
-def test_connections_that_were_cut_are_made_again(postgres: Postgres) -> None:
+def test_terminated_connections_are_replaced(postgres: Postgres) -> None:
     engine = connect(postgres.new_database())
     with TestClient(create_app(engine, SilentHouse)) as client:
         post(client, grid(1))
@@ -113,26 +113,26 @@ def test_connections_that_were_cut_are_made_again(postgres: Postgres) -> None:
     engine.dispose()
 
 
-def test_the_service_is_not_ready_once_house_keeping_has_stopped(sqlite_engine: Engine, own_broker: Broker) -> None:
+def test_the_service_is_not_ready_once_housekeeping_has_stopped(sqlite_engine: Engine, own_broker: Broker) -> None:
     with TestClient(create_app(sqlite_engine)) as client:
         assert seconds(client, "/readyz", "ok") < 30
         client.app.state.housekeeper.stop()  # type: ignore[attr-defined]
-        answer = client.get("/readyz")
-        problem(answer, 503)
-        assert answer.json()["checks"] == {"database": "ok", "broker": "ok", "house_keeping": "unavailable"}
+        response = client.get("/readyz")
+        problem(response, 503)
+        assert response.json()["checks"] == {"database": "ok", "broker": "ok", "house_keeping": "unavailable"}
         assert client.get("/livez").status_code == 200
 
 
-def test_the_service_is_not_ready_once_house_keeping_is_stuck(
+def test_the_service_is_not_ready_while_housekeeping_is_stuck(
     sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, free = threading.Event(), threading.Event()
 
-    def wake_idle(_: Engine) -> None:
+    def notify_workers(_: Engine) -> None:
         stuck.set()
         free.wait(60)
 
-    monkeypatch.setattr(housekeeping, "notify_workers", wake_idle)
+    monkeypatch.setattr(housekeeping, "notify_workers", notify_workers)
     monkeypatch.setattr(housekeeping, "STUCK_SECONDS", 1.0)
     with TestClient(create_app(sqlite_engine)) as client:
         assert stuck.wait(60)
@@ -141,48 +141,46 @@ def test_the_service_is_not_ready_once_house_keeping_is_stuck(
         free.set()
 
 
-def test_the_service_is_degraded_while_a_chore_of_house_keeping_fails(
+def test_the_service_is_degraded_while_a_housekeeping_task_fails(
     sqlite_engine: Engine, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed, mended = threading.Event(), threading.Event()
+    failed, fixed = threading.Event(), threading.Event()
 
-    def wake_idle(_: Engine) -> None:
-        if not mended.is_set():
+    def notify_workers(_: Engine) -> None:
+        if not fixed.is_set():
             failed.set()
-            raise ZeroDivisionError("nobody thought of this")
+            raise ZeroDivisionError("unexpected")
 
-    monkeypatch.setattr(housekeeping, "notify_workers", wake_idle)
+    monkeypatch.setattr(housekeeping, "notify_workers", notify_workers)
     monkeypatch.setattr(housekeeping, "ROUND_SECONDS", 0.05)
     with TestClient(create_app(sqlite_engine)) as client:
         assert failed.wait(60)
         assert seconds(client, "/readyz", "degraded") < 30
-        mended.set()
+        fixed.set()
         deadline = time.monotonic() + 60
         while client.get("/readyz").json()["status"] != "ok":
             assert time.monotonic() < deadline
 
 
-def test_a_file_that_cannot_be_written_is_not_ready(migrated_sqlite: Path, own_broker: Broker) -> None:
+def test_the_service_is_not_ready_on_a_read_only_file(migrated_sqlite: Path, own_broker: Broker) -> None:
     engine = connect(f"sqlite:///file:{migrated_sqlite}?mode=ro&uri=true")
     with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
         assert client.get("/v1/jobs").status_code == 200
-        answer = client.get("/readyz")
-        problem(answer, 503)
-        assert answer.json()["checks"]["database"] == "unavailable"
+        response = client.get("/readyz")
+        problem(response, 503)
+        assert response.json()["checks"]["database"] == "unavailable"
         problem(client.post("/v1/jobs", json=grid(1)), 503)
     engine.dispose()
 
 
-def test_whether_the_database_can_be_written_is_seen_without_waiting_for_who_writes(
-    sqlite_engine: Engine, own_broker: Broker
-) -> None:
+def test_readyz_does_not_wait_for_another_writer(sqlite_engine: Engine, own_broker: Broker) -> None:
     with TestClient(create_app(sqlite_engine, SilentHouse)) as client, writing(sqlite_engine) as session:
         session.execute(text("SELECT 1"))
         assert seconds(client, "/readyz", "ok") < LOCK_SECONDS / 2
 
 
 @pytest.mark.parametrize("url", ["redis://host:99999/0", "redis://host:6379/name", "redis://:p#ss@host:6379/0", "what"])
-def test_no_broker_url_brings_readyz_down(sqlite_engine: Engine, url: str) -> None:
+def test_readyz_survives_invalid_broker_urls(sqlite_engine: Engine, url: str) -> None:
     before = queue.celery.conf.broker_url
     queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = url
     try:
@@ -193,7 +191,7 @@ def test_no_broker_url_brings_readyz_down(sqlite_engine: Engine, url: str) -> No
         queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = before
 
 
-def test_looking_whether_the_database_can_be_written_changes_nothing(engine: Engine) -> None:
+def test_the_write_check_changes_nothing(engine: Engine) -> None:
     Ledger(engine).post(spec(1))
     with reading(engine) as session:
         before = session.scalars(select(Job)).all()

@@ -1,4 +1,4 @@
-"""Whom the service answers: its own hosts, and no page of another site that asks for a change."""
+"""The service accepts its own hosts, and no changes from pages of other sites."""
 
 import shutil
 import socket
@@ -22,7 +22,7 @@ Serve = Callable[..., TestClient]
 
 @pytest.fixture
 def serve(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """A service that listens at a host, as its command line says, and is called at an address of this machine."""
+    """A service started with `--host`, called at an address of this machine."""
     clients: list[TestClient] = []
 
     def start(host: str | None = "127.0.0.1", at: str = "127.0.0.1", allowed: str = "") -> TestClient:
@@ -65,49 +65,45 @@ FOREIGN = [
 ADDRESSES = ["10.1.2.3", "192.168.1.20:8000", "[fe80::1]:8000", "[2001:db8::7]"]
 
 
-def statuses(client: TestClient, hosts: list[str], address: str = "/v1/jobs") -> set[int]:
-    return {client.get(address, headers={b"Host": host.encode("latin-1")}).status_code for host in hosts}
+def statuses(client: TestClient, hosts: list[str], path: str = "/v1/jobs") -> set[int]:
+    return {client.get(path, headers={b"Host": host.encode("latin-1")}).status_code for host in hosts}
 
 
-@pytest.mark.parametrize(
-    "address", ["/v1/jobs", "/docs", "/openapi.json", "/livez", "/readyz", "/static-offline-docs/"]
-)
-def test_a_foreign_host_is_misdirected_wherever_it_asks(serve: Serve, address: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/jobs", "/docs", "/openapi.json", "/livez", "/readyz", "/static-offline-docs/"])
+def test_foreign_hosts_get_421_on_every_path(serve: Serve, path: str) -> None:
     client = serve()
-    assert statuses(client, [*FOREIGN, *ADDRESSES], address) == {421}
-    told = problem(client.get(address, headers={"Host": "evil.example"}), 421)
-    assert "TUNEWELL_ALLOWED_HOSTS" in told["detail"] and "evil" not in str(told)
-    assert client.head(address, headers={"Host": "evil.example"}).status_code == 421
+    assert statuses(client, [*FOREIGN, *ADDRESSES], path) == {421}
+    document = problem(client.get(path, headers={"Host": "evil.example"}), 421)
+    assert "TUNEWELL_ALLOWED_HOSTS" in document["detail"] and "evil" not in str(document)
+    assert client.head(path, headers={"Host": "evil.example"}).status_code == 421
     assert client.post("/v1/jobs", json=grid(1), headers={"Host": "evil.example"}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::", "192.168.1.20", "tunewell.lan", None, ""])
-def test_loopbacks_names_are_its_own_with_any_port(serve: Serve, host: str | None) -> None:
+def test_loopback_names_are_accepted_with_any_port(serve: Serve, host: str | None) -> None:
     client = serve(host)
     assert statuses(client, LOOPBACK) == {200}
     assert statuses(client, FOREIGN) == {421}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", ""])
-def test_where_it_listens_on_all_addresses_any_address_is_its_own_and_its_machines_name(
-    serve: Serve, host: str
-) -> None:
+def test_a_service_on_all_addresses_accepts_any_address_and_its_hostname(serve: Serve, host: str) -> None:
     client = serve(host)
     assert statuses(client, [*ADDRESSES, f"{socket.gethostname()}:8000"]) == {200}
 
 
-def test_a_host_that_it_was_told_to_listen_at_is_its_own(serve: Serve) -> None:
+def test_the_configured_host_is_accepted(serve: Serve) -> None:
     assert statuses(serve("tunewell.lan"), ["tunewell.lan", "TUNEWELL.lan:8000"]) == {200}
     assert statuses(serve("192.168.1.20"), ["192.168.1.20:8000"]) == {200}
     assert statuses(serve("192.168.1.20"), ["192.168.1.21"]) == {421}
 
 
-def test_where_nobody_told_it_the_address_of_the_call_decides(serve: Serve) -> None:
+def test_without_a_configured_host_the_destination_address_decides(serve: Serve) -> None:
     assert statuses(serve(None), ADDRESSES) == {421}
     assert statuses(serve(None, at="172.17.0.2"), ADDRESSES) == {200}
 
 
-def test_hosts_that_the_settings_name_are_its_own(serve: Serve) -> None:
+def test_allowed_hosts_are_accepted(serve: Serve) -> None:
     client = serve(allowed=" tunewell.example:443, *.lan,10.0.0.5,[2001:db8::7]")
     assert statuses(client, ["tunewell.example", "a.lan", "a.b.lan:80", "10.0.0.5:8000", "[2001:db8::7]:1"]) == {200}
     assert statuses(client, ["a.tunewell.example", "lan", "alan", "10.0.0.6", "evil.example"]) == {421}
@@ -115,19 +111,19 @@ def test_hosts_that_the_settings_name_are_its_own(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("allowed", ["http://tunewell.lan", "a b", "a/b", "*lan", "a;b", "a,*x"])
-def test_what_is_no_list_of_hosts_is_rejected(allowed: str) -> None:
+def test_invalid_allowed_hosts_are_rejected(allowed: str) -> None:
     with pytest.raises(ValidationError, match="allowed_hosts"):
         Settings(allowed_hosts=allowed)
 
 
 def changed(client: TestClient, host: str = "localhost:8000", **headers: str) -> set[int]:
-    """The statuses of all that changes something."""
+    """The statuses of all calls that change something."""
     sent = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     made = client.post("/v1/jobs", json=grid(1), headers=sent).status_code
-    address = client.post("/v1/jobs", json=grid(1)).headers["Location"]
-    cancelled = client.post(f"{address}/cancel", headers=sent).status_code
-    client.post(f"{address}/cancel")
-    return {made, cancelled, client.delete(address, headers=sent).status_code}
+    location = client.post("/v1/jobs", json=grid(1)).headers["Location"]
+    cancelled = client.post(f"{location}/cancel", headers=sent).status_code
+    client.post(f"{location}/cancel")
+    return {made, cancelled, client.delete(location, headers=sent).status_code}
 
 
 @pytest.mark.parametrize(
@@ -144,21 +140,21 @@ def changed(client: TestClient, host: str = "localhost:8000", **headers: str) ->
         "chrome-extension://abc",
     ],
 )
-def test_a_change_that_a_page_of_another_origin_asks_for_is_forbidden(serve: Serve, origin: str) -> None:
+def test_changes_from_other_origins_are_forbidden(serve: Serve, origin: str) -> None:
     client = serve()
     assert changed(client, Origin=origin) == {403}
     problem(client.post("/v1/jobs", json=grid(1), headers={"Host": "localhost:8000", "Origin": origin}), 403)
     assert client.get("/v1/jobs", headers={"Host": "localhost:8000", "Origin": origin}).status_code == 200
 
 
-def test_a_change_that_a_browser_calls_cross_site_is_forbidden(serve: Serve) -> None:
+def test_cross_site_changes_are_forbidden(serve: Serve) -> None:
     client = serve()
     assert changed(client, Sec_Fetch_Site="cross-site") == {403}
     assert changed(client, Sec_Fetch_Site="same-origin", Origin="http://localhost:8000") == {202, 204}
     assert client.get("/v1/jobs", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-def test_a_change_that_the_services_own_page_or_a_program_asks_for_is_made(serve: Serve) -> None:
+def test_changes_from_own_pages_and_programs_are_accepted(serve: Serve) -> None:
     client = serve(allowed="tunewell.example")
     assert changed(client) == {202, 204}
     assert changed(client, Origin="http://LOCALHOST:8000") == {202, 204}
@@ -167,7 +163,7 @@ def test_a_change_that_the_services_own_page_or_a_program_asks_for_is_made(serve
     assert changed(client, "tunewell.example:443", Origin="https://tunewell.example") == {202, 204}
 
 
-def test_a_proxy_may_have_another_name_for_the_service_than_browsers_have(serve: Serve) -> None:
+def test_a_proxy_may_use_another_host_name_than_browsers(serve: Serve) -> None:
     client = serve(allowed="tunewell.example")
     assert changed(client, "127.0.0.1:8000", Origin="https://tunewell.example:8443") == {202, 204}
     assert changed(client, "127.0.0.1:8000", Origin="https://evil.example") == {403}
@@ -176,7 +172,7 @@ def test_a_proxy_may_have_another_name_for_the_service_than_browsers_have(serve:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_real_service_knows_where_it_listens(
+def test_a_real_service_finds_out_where_it_listens(
     host: str, tmp_path: Path, migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TUNEWELL_ALLOWED_HOSTS")

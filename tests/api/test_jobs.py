@@ -1,4 +1,4 @@
-"""A job's way through the REST API: posted, polled, cancelled, deleted."""
+"""A job's life over REST: create, poll, cancel, delete."""
 
 import re
 from typing import Any
@@ -20,15 +20,15 @@ def counts(**states: int) -> dict[str, int]:
     return {name: states.get(name, 0) for name in names}
 
 
-def test_a_posted_job_is_accepted_with_its_address_and_a_time_to_poll(client: TestClient) -> None:
-    answer = client.post("/v1/jobs", json=ARTICLE)
-    job = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
-    assert int(answer.headers["Retry-After"]) >= 1
-    polled = client.get(answer.headers["Location"])
+def test_a_posted_job_is_accepted_with_location_and_retry_after(client: TestClient) -> None:
+    response = client.post("/v1/jobs", json=ARTICLE)
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert int(response.headers["Retry-After"]) >= 1
+    polled = client.get(response.headers["Location"])
     assert polled.json() == job
-    assert polled.headers["ETag"] == answer.headers["ETag"]
+    assert polled.headers["ETag"] == response.headers["ETag"]
 
 
 def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None:
@@ -52,7 +52,7 @@ def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None
     }
 
 
-def test_what_a_job_leaves_out_is_filled_in(sqlite_client: TestClient) -> None:
+def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
     job = post(sqlite_client, {"search": {"strategy": "random", "param_distributions": {"l1": [0, 1]}}})
     assert job["spec"] == {
         "name": None,
@@ -78,12 +78,12 @@ def test_what_a_job_leaves_out_is_filled_in(sqlite_client: TestClient) -> None:
         {"search": {"strategy": "grid", "param_grid": [{"epochs": [1, 2]}, {}]}},
     ],
 )
-def test_the_spec_that_a_job_shows_can_be_posted_again(sqlite_client: TestClient, changes: dict[str, Any]) -> None:
+def test_the_spec_of_a_job_can_be_posted_again(sqlite_client: TestClient, changes: dict[str, Any]) -> None:
     shown = post(sqlite_client, grid(2) | changes)["spec"]
     assert post(sqlite_client, shown)["spec"] == shown
 
 
-def test_workers_are_told_of_a_job_that_was_accepted_and_of_no_other(sqlite_client: TestClient) -> None:
+def test_workers_are_notified_of_accepted_jobs_only(sqlite_client: TestClient) -> None:
     house = sqlite_client.app.state.housekeeper  # type: ignore[attr-defined]
     post(sqlite_client, grid(1))
     assert house.nudges == 1
@@ -92,22 +92,22 @@ def test_workers_are_told_of_a_job_that_was_accepted_and_of_no_other(sqlite_clie
 
 
 @pytest.mark.parametrize("known", ["{tag}", "W/{tag}", '"0", {tag}', '"0" , W/{tag},"7"', "*", " * "])
-def test_a_job_that_is_unchanged_is_not_sent_again(sqlite_client: TestClient, known: str) -> None:
-    address = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
-    tag = sqlite_client.get(address).headers["ETag"]
-    answer = sqlite_client.get(address, headers={"If-None-Match": known.format(tag=tag)})
-    assert (answer.status_code, answer.content) == (304, b"")
-    assert answer.headers["ETag"] == tag
-    assert answer.headers["Retry-After"]
+def test_an_unchanged_job_gets_304(sqlite_client: TestClient, known: str) -> None:
+    path = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
+    tag = sqlite_client.get(path).headers["ETag"]
+    response = sqlite_client.get(path, headers={"If-None-Match": known.format(tag=tag)})
+    assert (response.status_code, response.content) == (304, b"")
+    assert response.headers["ETag"] == tag
+    assert response.headers["Retry-After"]
 
 
 @pytest.mark.parametrize("known", ['"0"', 'W/"0"', "1", '"', ",", '"1', "garbage, more"])
-def test_a_job_is_sent_when_another_answer_is_known(sqlite_client: TestClient, known: str) -> None:
-    address = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
-    assert sqlite_client.get(address, headers={"If-None-Match": known}).status_code == 200
+def test_a_job_with_another_etag_is_sent(sqlite_client: TestClient, known: str) -> None:
+    path = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
+    assert sqlite_client.get(path, headers={"If-None-Match": known}).status_code == 200
 
 
-def test_every_step_of_a_job_changes_its_etag(client: TestClient, engine: Engine) -> None:
+def test_every_change_of_a_job_changes_its_etag(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(1, evaluation={"validation_split": 0.5, "refit": False}))["id"]
     tags = [client.get(f"/v1/jobs/{job_id}").headers["ETag"]]
     claimed = claim(engine, job_id)
@@ -118,16 +118,16 @@ def test_every_step_of_a_job_changes_its_etag(client: TestClient, engine: Engine
     assert len(set(tags)) == 3
 
 
-def test_polling_answers_say_when_to_ask_again_until_the_job_has_ended(client: TestClient, engine: Engine) -> None:
-    address = f"/v1/jobs/{post(client, grid(1))['id']}"
+def test_responses_have_retry_after_until_the_job_has_ended(client: TestClient, engine: Engine) -> None:
+    path = f"/v1/jobs/{post(client, grid(1))['id']}"
     polled = ["", "/best", "/trials", "/trials/0", "/results", "/results?format=csv"]
-    assert all(int(client.get(address + more).headers["Retry-After"]) >= 1 for more in polled)
-    drive(engine, address.rsplit("/", 1)[1], steady)
-    assert client.get(address).json()["state"] == "succeeded"
-    assert not any("Retry-After" in client.get(address + more).headers for more in polled)
+    assert all(int(client.get(path + more).headers["Retry-After"]) >= 1 for more in polled)
+    drive(engine, path.rsplit("/", 1)[1], steady)
+    assert client.get(path).json()["state"] == "succeeded"
+    assert not any("Retry-After" in client.get(path + more).headers for more in polled)
 
 
-def test_a_running_job_counts_what_has_been_done(client: TestClient, engine: Engine) -> None:
+def test_a_running_job_counts_its_progress(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, steady, fits=3)
     claim(engine, job_id)
@@ -142,9 +142,7 @@ def test_a_running_job_counts_what_has_been_done(client: TestClient, engine: Eng
     assert job["ended_at"] is None
 
 
-def test_a_job_succeeds_when_every_trial_has_ended_and_the_winner_was_refitted(
-    client: TestClient, engine: Engine
-) -> None:
+def test_a_job_succeeds_once_all_trials_have_ended_and_the_best_is_refitted(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, scores({0: [0.5, None, 0.5], 1: [0.7, 0.7, 0.7]}))
     job = client.get(f"/v1/jobs/{job_id}").json()
@@ -163,33 +161,33 @@ def test_a_job_fails_when_no_trial_has_succeeded(client: TestClient, engine: Eng
     assert "the loss is not a number" in job["error"]["message"]
 
 
-def test_a_job_whose_refit_fails_has_failed_and_keeps_its_best(client: TestClient, engine: Engine) -> None:
+def test_a_job_with_a_failed_refit_fails_and_keeps_its_best(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(1))["id"]
     drive(engine, job_id, scores({0: [0.5, 0.5, 0.5]}, refit=None))
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["error"]["type"], job["best"]["trial"]) == ("failed", "ValueError", 0)
 
 
-def test_a_queued_job_is_cancelled_at_once_and_cancelling_twice_is_the_same(client: TestClient) -> None:
-    address = f"/v1/jobs/{post(client, grid(2))['id']}"
-    answer = client.post(f"{address}/cancel")
-    assert answer.status_code == 202
-    assert answer.json()["state"] == "cancelled"
-    assert answer.json()["trials"] == counts(total=2, cancelled=2)
-    assert "Retry-After" not in answer.headers
-    again = client.post(f"{address}/cancel")
-    assert (again.status_code, again.json()) == (202, answer.json())
-    assert again.headers["ETag"] == answer.headers["ETag"] == client.get(address).headers["ETag"]
+def test_a_queued_job_is_cancelled_at_once_and_cancelling_is_idempotent(client: TestClient) -> None:
+    path = f"/v1/jobs/{post(client, grid(2))['id']}"
+    response = client.post(f"{path}/cancel")
+    assert response.status_code == 202
+    assert response.json()["state"] == "cancelled"
+    assert response.json()["trials"] == counts(total=2, cancelled=2)
+    assert "Retry-After" not in response.headers
+    again = client.post(f"{path}/cancel")
+    assert (again.status_code, again.json()) == (202, response.json())
+    assert again.headers["ETag"] == response.headers["ETag"] == client.get(path).headers["ETag"]
 
 
 def test_a_running_job_is_cancelling_until_its_last_fit_has_stopped(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     claimed = claim(engine, job_id)
     assert claimed
-    answer = client.post(f"/v1/jobs/{job_id}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
-    assert answer.headers["Retry-After"]
-    assert client.post(f"/v1/jobs/{job_id}/cancel").json() == answer.json()
+    response = client.post(f"/v1/jobs/{job_id}/cancel")
+    assert (response.status_code, response.json()["state"]) == (202, "cancelling")
+    assert response.headers["Retry-After"]
+    assert client.post(f"/v1/jobs/{job_id}/cancel").json() == response.json()
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 409
     with writing(engine) as session:
         assert claims.stop(session, claimed)
@@ -199,43 +197,43 @@ def test_a_running_job_is_cancelling_until_its_last_fit_has_stopped(client: Test
 
 
 @pytest.mark.parametrize("accuracy", [0.5, None])
-def test_a_job_that_has_ended_in_another_way_cannot_be_cancelled(
+def test_succeeded_and_failed_jobs_cannot_be_cancelled(
     sqlite_client: TestClient, sqlite_engine: Engine, accuracy: float | None
 ) -> None:
     job_id = post(sqlite_client, grid(1))["id"]
     drive(sqlite_engine, job_id, lambda _: accuracy)
-    answer = sqlite_client.post(f"/v1/jobs/{job_id}/cancel")
-    assert answer.status_code == 409
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    response = sqlite_client.post(f"/v1/jobs/{job_id}/cancel")
+    assert response.status_code == 409
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_job_that_has_ended_can_be_deleted_with_all_that_hangs_on_it(client: TestClient, engine: Engine) -> None:
+def test_an_ended_job_can_be_deleted_with_everything_that_belongs_to_it(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     kept = post(client, grid(1))["id"]
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 409
     drive(engine, job_id, steady)
-    answer = client.delete(f"/v1/jobs/{job_id}")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = client.delete(f"/v1/jobs/{job_id}")
+    assert (response.status_code, response.content) == (204, b"")
     for more in ("", "/best", "/trials", "/trials/0", "/results"):
         assert client.get(f"/v1/jobs/{job_id}{more}").status_code == 404
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 404
     assert [job["id"] for job in client.get("/v1/jobs").json()["items"]] == [kept]
 
 
-def test_what_is_not_there_is_a_404_everywhere(client: TestClient) -> None:
+def test_unknown_resources_get_404(client: TestClient) -> None:
     job_id = post(client, grid(1))["id"]
     missing = f"/v1/jobs/{uuid4()}"
-    asked = [("GET", missing + more) for more in ("", "/best", "/trials", "/trials/0", "/results")]
-    asked += [("DELETE", missing), ("POST", f"{missing}/cancel"), ("GET", f"/v1/jobs/{job_id}/trials/1")]
-    asked += [("GET", f"/v1/jobs/{job_id}/nothing"), ("GET", "/v1/jobs/"), ("GET", "/"), ("GET", "/v2/jobs")]
-    for method, address in asked:
-        answer = client.request(method, address, follow_redirects=False)
-        assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json"), address
-        assert answer.json()["status"] == 404
+    requests = [("GET", missing + more) for more in ("", "/best", "/trials", "/trials/0", "/results")]
+    requests += [("DELETE", missing), ("POST", f"{missing}/cancel"), ("GET", f"/v1/jobs/{job_id}/trials/1")]
+    requests += [("GET", f"/v1/jobs/{job_id}/nothing"), ("GET", "/v1/jobs/"), ("GET", "/"), ("GET", "/v2/jobs")]
+    for method, path in requests:
+        response = client.request(method, path, follow_redirects=False)
+        assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json"), path
+        assert response.json()["status"] == 404
 
 
 @pytest.mark.parametrize(
-    ("method", "address", "allowed"),
+    ("method", "path", "allowed"),
     [
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
         ("DELETE", "/v1/jobs", "GET, HEAD, POST"),
@@ -251,22 +249,22 @@ def test_what_is_not_there_is_a_404_everywhere(client: TestClient) -> None:
         ("TRACE", "/v1/jobs", "GET, HEAD, POST"),
     ],
 )
-def test_a_method_that_an_address_has_not_is_a_405_with_those_it_has(
-    sqlite_client: TestClient, method: str, address: str, allowed: str
+def test_an_unsupported_method_gets_405_with_the_allowed_ones(
+    sqlite_client: TestClient, method: str, path: str, allowed: str
 ) -> None:
-    answer = sqlite_client.request(method, address.format(id=uuid4()))
-    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert method == "HEAD" or allowed in answer.json()["detail"]
+    response = sqlite_client.request(method, path.format(id=uuid4()))
+    assert (response.status_code, response.headers["Allow"]) == (405, allowed)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert method == "HEAD" or allowed in response.json()["detail"]
 
 
 @pytest.mark.parametrize("known", [['"9"', "{tag}"], ["{tag}", '"9"'], ['"8", "9"', 'W/{tag}, "7"'], ["", "*"]])
-def test_known_tags_may_stand_in_several_lines(sqlite_client: TestClient, known: list[str]) -> None:
-    address = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
-    tag = sqlite_client.get(address).headers["ETag"]
+def test_if_none_match_may_have_several_header_lines(sqlite_client: TestClient, known: list[str]) -> None:
+    path = f"/v1/jobs/{post(sqlite_client, grid(1))['id']}"
+    tag = sqlite_client.get(path).headers["ETag"]
     lines = [("If-None-Match", line.format(tag=tag)) for line in known]
-    assert sqlite_client.get(address, headers=lines).status_code == 304
-    assert sqlite_client.get(address, headers=[("If-None-Match", '"9"'), ("If-None-Match", '"8"')]).status_code == 200
+    assert sqlite_client.get(path, headers=lines).status_code == 304
+    assert sqlite_client.get(path, headers=[("If-None-Match", '"9"'), ("If-None-Match", '"8"')]).status_code == 200
 
 
 OF_A_JOB = ("", "/best", "/trials", "/trials/0", "/results", "/results?format=csv", "x", "/trials/9")
@@ -281,24 +279,24 @@ OF_ALL = (
 )
 
 
-@pytest.mark.parametrize("address", [*(f"/v1/jobs/{{id}}{what}" for what in OF_A_JOB), *OF_ALL, "/v1/nothing"])
-def test_a_head_is_answered_as_the_get_without_its_body(client: TestClient, engine: Engine, address: str) -> None:
+@pytest.mark.parametrize("path", [*(f"/v1/jobs/{{id}}{what}" for what in OF_A_JOB), *OF_ALL, "/v1/nothing"])
+def test_head_equals_get_without_the_body(client: TestClient, engine: Engine, path: str) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, steady)
-    got, asked = (client.request(method, address.format(id=job_id)) for method in ("GET", "HEAD"))
-    assert (asked.status_code, dict(asked.headers)) == (got.status_code, dict(got.headers))
-    assert got.content and not asked.content
+    get, head = (client.request(method, path.format(id=job_id)) for method in ("GET", "HEAD"))
+    assert (head.status_code, dict(head.headers)) == (get.status_code, dict(get.headers))
+    assert get.content and not head.content
 
 
-def test_behind_a_prefix_the_location_leads_to_the_job(engine: Engine) -> None:
+def test_location_includes_the_root_path(engine: Engine) -> None:
     with TestClient(create_app(engine, SilentHouse), root_path="/tunewell") as client:
-        answers = [client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"}) for _ in range(2)]
-        job_id = answers[0].json()["id"]
-        assert [answer.headers["Location"] for answer in answers] == [f"/tunewell/v1/jobs/{job_id}"] * 2
-        assert client.get(answers[0].headers["Location"]).json() == answers[0].json()
+        responses = [client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"}) for _ in range(2)]
+        job_id = responses[0].json()["id"]
+        assert [response.headers["Location"] for response in responses] == [f"/tunewell/v1/jobs/{job_id}"] * 2
+        assert client.get(responses[0].headers["Location"]).json() == responses[0].json()
         docs = client.get("/tunewell/docs").text
         assert "'/tunewell/openapi.json'" in docs
-        for address in re.findall(r'(?:src|href)="([^"]+)"', docs):
-            assert address.startswith("/tunewell/") and client.get(address).status_code == 200
+        for path in re.findall(r'(?:src|href)="([^"]+)"', docs):
+            assert path.startswith("/tunewell/") and client.get(path).status_code == 200
         assert client.get("/tunewell/openapi.json").json()["servers"] == [{"url": "/tunewell"}]
         assert client.put("/tunewell/v1/jobs").headers["Allow"] == "GET, HEAD, POST"

@@ -1,4 +1,4 @@
-"""Long lists over REST: pages, their tokens, and what is no token."""
+"""Pagination: pages, their tokens, and invalid tokens."""
 
 import base64
 from datetime import UTC, datetime
@@ -16,14 +16,14 @@ from tests.support.driving import Folds, drive, grid, post, scores
 MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def walk(client: TestClient, address: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+def walk(client: TestClient, path: str, query: dict[str, Any]) -> list[dict[str, Any]]:
     """All items, page by page."""
     items: list[dict[str, Any]] = []
     token = None
     while True:
-        answer = client.get(address, params=query | ({"page_token": token} if token else {}))
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
+        response = client.get(path, params=query | ({"page_token": token} if token else {}))
+        assert response.status_code == 200, response.text
+        page = response.json()
         assert set(page) == {"items", "next_page_token"}
         assert len(page["items"]) <= query["page_size"]
         items += page["items"]
@@ -34,7 +34,7 @@ def walk(client: TestClient, address: str, query: dict[str, Any]) -> list[dict[s
 
 
 @pytest.mark.parametrize("page_size", [1, 3, 7])
-def test_pages_lead_through_all_jobs_newest_first_even_those_of_one_moment(
+def test_pages_contain_all_jobs_newest_first_even_with_equal_times(
     client: TestClient, engine: Engine, page_size: int
 ) -> None:
     posted = [post(client, grid(1))["id"] for _ in range(7)]
@@ -47,12 +47,12 @@ def test_pages_lead_through_all_jobs_newest_first_even_those_of_one_moment(
     assert [job["id"] for job in found[4:]] == [posted[6], posted[1], posted[0]]
 
 
-def test_an_empty_token_is_that_of_the_first_page(client: TestClient) -> None:
+def test_an_empty_token_is_the_first_page(client: TestClient) -> None:
     job_id = [post(client, grid(3))["id"] for _ in range(3)][-1]
-    for address in ("/v1/jobs?page_size=2", f"/v1/jobs/{job_id}/trials?page_size=2", "/v1/jobs?state=queued"):
-        answer = client.get(f"{address}&page_token=")
-        assert answer.status_code == 200
-        assert answer.json() == client.get(address).json()
+    for path in ("/v1/jobs?page_size=2", f"/v1/jobs/{job_id}/trials?page_size=2", "/v1/jobs?state=queued"):
+        response = client.get(f"{path}&page_token=")
+        assert response.status_code == 200
+        assert response.json() == client.get(path).json()
 
 
 def test_jobs_can_be_listed_by_state(client: TestClient) -> None:
@@ -67,28 +67,28 @@ def test_jobs_can_be_listed_by_state(client: TestClient) -> None:
 
 @pytest.mark.parametrize("sort", ["number", "validation_accuracy", "-validation_accuracy"])
 @pytest.mark.parametrize("page_size", [1, 2, 9])
-def test_pages_lead_through_all_trials_once_however_they_tie(
+def test_pages_contain_every_trial_once_despite_ties(
     client: TestClient, engine: Engine, sort: str, page_size: int
 ) -> None:
     job_id = post(client, grid(9))["id"]
-    # Means whose decimals are endless, ties among them, a failed one, and two that have not been trained.
+    # Means without an exact float, ties among them, a failed trial, and two untrained ones.
     third, sixth = [0.1, 0.2, 0.7 / 3], [0.7 / 3, 0.2, 0.1]
     folds: Folds = {0: third, 1: [0.9] * 3, 2: sixth, 3: [None] * 3, 4: third, 5: [0.1] * 3, 6: [0.9] * 3}
     drive(engine, job_id, scores(folds), fits=21)
-    address = f"/v1/jobs/{job_id}/trials"
-    found = walk(client, address, {"page_size": page_size, "sort": sort})
-    whole = walk(client, address, {"page_size": 100, "sort": sort})
+    path = f"/v1/jobs/{job_id}/trials"
+    found = walk(client, path, {"page_size": page_size, "sort": sort})
+    whole = walk(client, path, {"page_size": 100, "sort": sort})
     assert found == whole
     assert sorted(trial["number"] for trial in found) == list(range(9))
     if sort != "number":
         assert [trial["number"] for trial in found[-3:]] == [3, 7, 8]
         ranks = [trial["rank"] for trial in found[:-3]]
         assert ranks == sorted(ranks, reverse=sort == "validation_accuracy")
-    succeeded = walk(client, address, {"page_size": page_size, "sort": sort, "state": "succeeded"})
+    succeeded = walk(client, path, {"page_size": page_size, "sort": sort, "state": "succeeded"})
     assert succeeded == [trial for trial in found if trial["state"] == "succeeded"]
 
 
-def test_a_page_holds_20_unless_told_and_100_at_most(sqlite_client: TestClient, sqlite_engine: Engine) -> None:
+def test_a_page_has_20_items_by_default_and_at_most_100(sqlite_client: TestClient, sqlite_engine: Engine) -> None:
     job_id = post(sqlite_client, grid(120))["id"]
     for query, expected in (
         ("", 20),
@@ -100,7 +100,7 @@ def test_a_page_holds_20_unless_told_and_100_at_most(sqlite_client: TestClient, 
         assert len(page["items"]) == expected
 
 
-def test_no_more_pages_are_promised_than_there_are(sqlite_client: TestClient) -> None:
+def test_the_last_page_has_no_token(sqlite_client: TestClient) -> None:
     job_id = post(sqlite_client, grid(20))["id"]
     assert sqlite_client.get(f"/v1/jobs/{job_id}/trials").json()["next_page_token"] is None
     assert sqlite_client.get("/v1/jobs?state=failed").json() == {"items": [], "next_page_token": None}
@@ -109,21 +109,21 @@ def test_no_more_pages_are_promised_than_there_are(sqlite_client: TestClient) ->
 @pytest.mark.parametrize(
     "page_size", ["0", "-1", "-" + "9" * 5000, "1.0", "1e1", "+5", " 5", "5_0", "", "ten", "٣", "%00"]
 )
-def test_what_is_no_page_size_is_refused(sqlite_client: TestClient, page_size: str) -> None:
-    answer = sqlite_client.get("/v1/jobs", params={"page_size": page_size})
-    assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == ["/page_size"]
+def test_invalid_page_sizes_are_rejected(sqlite_client: TestClient, page_size: str) -> None:
+    response = sqlite_client.get("/v1/jobs", params={"page_size": page_size})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/page_size"]
 
 
-def test_a_token_is_good_for_its_own_list_only(sqlite_client: TestClient) -> None:
+def test_a_token_is_valid_for_its_own_list_only(sqlite_client: TestClient) -> None:
     first, second = (post(sqlite_client, grid(3))["id"] for _ in range(2))
     lists = ["/v1/jobs?page_size=1", "/v1/jobs?page_size=1&state=queued"]
     for query in ("", "&state=queued", "&sort=validation_accuracy", "&sort=-validation_accuracy"):
         lists += [f"/v1/jobs/{job_id}/trials?page_size=1{query}" for job_id in (first, second)]
-    tokens = [sqlite_client.get(address).json()["next_page_token"] for address in lists]
-    for own, address in enumerate(lists):
+    tokens = [sqlite_client.get(path).json()["next_page_token"] for path in lists]
+    for own, path in enumerate(lists):
         for number, token in enumerate(tokens):
-            status = sqlite_client.get(f"{address}&page_token={token}").status_code
+            status = sqlite_client.get(f"{path}&page_token={token}").status_code
             assert status == (200 if number == own else 422)
 
 
@@ -155,19 +155,19 @@ PLACES = [
 
 
 @pytest.mark.parametrize("token", ["!", "a", "ä", "\ud7ff", "x" * 500, "x" * 10_000, "%00", *PLACES])
-def test_what_is_no_token_is_refused(sqlite_client: TestClient, token: str | bytes) -> None:
+def test_invalid_tokens_are_rejected(sqlite_client: TestClient, token: str | bytes) -> None:
     job_id = post(sqlite_client, grid(1))["id"]
     if isinstance(token, bytes):
         forged = token.replace(b"LIST", f"{job_id} None validation_accuracy".encode())
         token = base64.urlsafe_b64encode(forged).decode().rstrip("=")
-    for address in ("/v1/jobs", f"/v1/jobs/{job_id}/trials"):
-        query = {"page_token": token} | ({"sort": "validation_accuracy"} if "trials" in address else {})
-        answer = sqlite_client.get(address, params=query)
-        assert answer.status_code == 422, answer.text
-        assert [error["pointer"] for error in answer.json()["errors"]] == ["/page_token"]
+    for path in ("/v1/jobs", f"/v1/jobs/{job_id}/trials"):
+        query = {"page_token": token} | ({"sort": "validation_accuracy"} if "trials" in path else {})
+        response = sqlite_client.get(path, params=query)
+        assert response.status_code == 422, response.text
+        assert [error["pointer"] for error in response.json()["errors"]] == ["/page_token"]
 
 
-def test_a_trial_that_is_better_by_the_last_digit_comes_first(client: TestClient, engine: Engine) -> None:
+def test_a_difference_in_the_last_digit_decides_the_order(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(4))["id"]
     near = [0.1, 0.1 + 2**-56, 0.3, 0.1 + 0.2]
     with writing(engine) as session:

@@ -1,4 +1,4 @@
-"""What a job found, over REST: its best, its trials with their fits, and scikit-learn's table."""
+"""A job's results over REST: its best trial, its trials with their fits, and `cv_results_`."""
 
 import csv
 import io
@@ -18,34 +18,34 @@ TIES: Folds = {0: [0.5, 0.5, 0.5], 1: [0.625, 0.75, 0.875], 2: [0.875, 0.75, 0.6
 
 
 def best(client: TestClient, job_id: str) -> dict[str, Any]:
-    answer = client.get(f"/v1/jobs/{job_id}/best")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = client.get(f"/v1/jobs/{job_id}/best")
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
 def trials(client: TestClient, job_id: str, query: str = "") -> list[dict[str, Any]]:
-    answer = client.get(f"/v1/jobs/{job_id}/trials?{query}")
-    assert answer.status_code == 200, answer.text
-    items: list[dict[str, Any]] = answer.json()["items"]
+    response = client.get(f"/v1/jobs/{job_id}/trials?{query}")
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["items"]
     return items
 
 
-def test_there_is_no_best_while_no_trial_has_succeeded(client: TestClient, engine: Engine) -> None:
+def test_best_is_a_conflict_while_no_trial_has_succeeded(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     for done in (0, 2):
         drive(engine, job_id, steady, fits=done)
-        answer = client.get(f"/v1/jobs/{job_id}/best")
-        assert answer.status_code == 409
-        assert answer.headers["Content-Type"] == "application/problem+json"
-        assert answer.headers["Retry-After"]
+        response = client.get(f"/v1/jobs/{job_id}/best")
+        assert response.status_code == 409
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.headers["Retry-After"]
 
 
-def test_there_never_is_a_best_of_a_job_in_which_everything_failed(client: TestClient, engine: Engine) -> None:
+def test_best_is_a_conflict_when_all_trials_failed(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, lambda _: None)
-    answer = client.get(f"/v1/jobs/{job_id}/best")
-    assert (answer.status_code, "Retry-After" in answer.headers) == (409, False)
+    response = client.get(f"/v1/jobs/{job_id}/best")
+    assert (response.status_code, "Retry-After" in response.headers) == (409, False)
 
 
 def test_the_best_so_far_is_not_final_and_has_no_test(client: TestClient, engine: Engine) -> None:
@@ -56,7 +56,7 @@ def test_the_best_so_far_is_not_final_and_has_no_test(client: TestClient, engine
     assert found["environment"] == ENVIRONMENT
 
 
-def test_a_best_of_a_version_that_did_not_note_the_processor_says_so(client: TestClient, engine: Engine) -> None:
+def test_the_processor_is_null_for_jobs_of_older_versions(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, steady, fits=3)
     older = {name: value for name, value in ENVIRONMENT.items() if name != "processor"}
@@ -65,7 +65,7 @@ def test_a_best_of_a_version_that_did_not_note_the_processor_says_so(client: Tes
     assert best(client, job_id)["environment"] == {**older, "processor": None}
 
 
-def test_the_best_is_final_once_the_winner_was_refitted_and_judged(client: TestClient, engine: Engine) -> None:
+def test_the_best_is_final_once_it_is_refitted_and_tested(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, scores({0: [0.5, 0.5, 0.5], 1: [0.6, 0.7, 0.8]}, refit=0.9))
     found = best(client, job_id)
@@ -76,14 +76,14 @@ def test_the_best_is_final_once_the_winner_was_refitted_and_judged(client: TestC
         "params": {"learning_rate": 0.0002},
         "validation": {
             "mean_accuracy": pytest.approx(0.7),
-            "std_accuracy": pytest.approx((2 / 300) ** 0.5),  # the population's: divided by 3, not by 2
+            "std_accuracy": pytest.approx((2 / 300) ** 0.5),  # population standard deviation
             "fold_accuracies": [0.6, 0.7, 0.8],
         },
         "test": {
             "accuracy": 0.9,
             "loss": pytest.approx(0.1),
             "samples": 360,
-            # Wilson's interval of 324 in 360, by hand.
+            # Wilson's interval for 324 of 360, calculated by hand.
             "accuracy_ci95": [pytest.approx(0.864663, abs=1e-6), pytest.approx(0.926890, abs=1e-6)],
         },
         "refit_seconds": 2.0,
@@ -91,8 +91,8 @@ def test_the_best_is_final_once_the_winner_was_refitted_and_judged(client: TestC
     }
 
 
-def test_the_earliest_of_tied_candidates_wins_in_whatever_order_they_end(client: TestClient, engine: Engine) -> None:
-    # Dearer trials are claimed first: the last candidate ends before the first.
+def test_the_first_of_tied_candidates_is_best_in_any_order_of_completion(client: TestClient, engine: Engine) -> None:
+    # Expensive trials are claimed first: the last candidate ends before the first.
     search = {"strategy": "grid", "param_grid": {"num_neurons": [8, 16, 32]}}
     job_id = post(client, grid(1, search=search))["id"]
     drive(engine, job_id, lambda _: 0.75, fits=3)
@@ -101,13 +101,13 @@ def test_the_earliest_of_tied_candidates_wins_in_whatever_order_they_end(client:
     assert best(client, job_id)["trial"] == 0
 
 
-def test_a_trial_with_a_failed_fold_never_wins(client: TestClient, engine: Engine) -> None:
+def test_a_trial_with_a_failed_fold_is_never_best(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, scores({0: [0.5, 0.5, 0.5], 1: [0.9, None, 0.9]}))
     assert best(client, job_id)["trial"] == 0
 
 
-def test_the_best_of_a_job_without_refit_is_final_and_untested(client: TestClient, engine: Engine) -> None:
+def test_without_refit_the_best_is_final_and_untested(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(1, evaluation={"validation_split": 0.25, "refit": False}))["id"]
     drive(engine, job_id, lambda _: 0.75)
     found = best(client, job_id)
@@ -115,7 +115,7 @@ def test_the_best_of_a_job_without_refit_is_final_and_untested(client: TestClien
     assert found["validation"] == {"mean_accuracy": 0.75, "std_accuracy": 0.0, "fold_accuracies": [0.75]}
 
 
-def test_the_best_of_a_job_that_was_cancelled_or_failed_is_not_final(client: TestClient, engine: Engine) -> None:
+def test_the_best_of_a_cancelled_or_failed_job_is_not_final(client: TestClient, engine: Engine) -> None:
     cancelled, failed = (post(client, grid(2))["id"] for _ in range(2))
     drive(engine, cancelled, steady, fits=3)
     client.post(f"/v1/jobs/{cancelled}/cancel")
@@ -124,7 +124,7 @@ def test_the_best_of_a_job_that_was_cancelled_or_failed_is_not_final(client: Tes
     assert client.get(f"/v1/jobs/{failed}").json()["state"] == "failed"
 
 
-def test_the_samples_of_the_test_are_those_that_the_job_asked_for(client: TestClient, engine: Engine) -> None:
+def test_the_test_uses_the_requested_samples(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(1, dataset={"name": "digits", "test_samples": 100}))["id"]
     drive(engine, job_id, steady)
     assert best(client, job_id)["test"]["samples"] == 100
@@ -149,7 +149,7 @@ def test_trials_rank_as_in_scikit_learn_and_failed_ones_have_no_rank(client: Tes
     assert (found[3]["validation_accuracy"], found[3]["error"]) == (None, BROKEN)
 
 
-def test_trials_can_be_sorted_by_accuracy_with_those_that_have_none_last(client: TestClient, engine: Engine) -> None:
+def test_trials_without_accuracy_are_sorted_last(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(5))["id"]
     drive(engine, job_id, scores(TIES), fits=12)
     for sort, order in (
@@ -189,14 +189,14 @@ def test_a_trial_shows_its_fits_with_their_histories_and_errors(client: TestClie
     assert [fit["attempt"] for fit in running["fits"]] == [1, 0, 0]
 
 
-def test_the_winners_refit_is_its_last_fit_and_has_no_fold(client: TestClient, engine: Engine) -> None:
+def test_the_refit_is_the_best_trials_last_fit_and_has_no_fold(client: TestClient, engine: Engine) -> None:
     job_id = post(client, grid(2))["id"]
     drive(engine, job_id, steady)
     folds = [[fit["fold"] for fit in client.get(f"/v1/jobs/{job_id}/trials/{n}").json()["fits"]] for n in (0, 1)]
     assert folds == [[0, 1, 2], [0, 1, 2, None]]
 
 
-def test_the_results_are_the_finished_trials_key_for_key(client: TestClient, engine: Engine) -> None:
+def test_the_results_have_the_keys_of_cv_results(client: TestClient, engine: Engine) -> None:
     search = {"strategy": "grid", "param_grid": [{"l1": [0.5]}, {"l2": [0.25], "optimizer": ["sgd"]}, {"l1": [1]}]}
     job_id = post(client, grid(1, search=search))["id"]
     assert client.get(f"/v1/jobs/{job_id}/results").json()["params"] == []
@@ -221,9 +221,9 @@ def test_the_results_are_the_finished_trials_key_for_key(client: TestClient, eng
         "std_test_score": [0.0, None],
         "rank_test_score": [1, 2],
     }
-    answer = client.get(f"/v1/jobs/{job_id}/results?format=csv")
-    assert answer.headers["Content-Type"].startswith("text/csv")
-    lines = list(csv.DictReader(io.StringIO(answer.text)))
+    response = client.get(f"/v1/jobs/{job_id}/results?format=csv")
+    assert response.headers["Content-Type"].startswith("text/csv")
+    lines = list(csv.DictReader(io.StringIO(response.text)))
     assert [line["param_optimizer"] for line in lines] == ["", "sgd"]
     assert [json.loads(line["params"]) for line in lines] == table["params"]
     assert list(lines[0]) == list(table)

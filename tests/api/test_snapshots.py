@@ -1,4 +1,4 @@
-"""An answer is of one moment, whatever another connection commits between two of its statements."""
+"""A response is a snapshot, whatever another connection commits between two of its statements."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,13 +27,13 @@ def delete(engine: Engine, job_id: str) -> None:
 
 
 def end_refit(engine: Engine, job_id: str) -> None:
-    """Train what is left of the job, which is its refit."""
+    """Train the rest of the job: its refit."""
     drive(engine, job_id, steady)
 
 
 @contextmanager
 def between_statements(engine: Engine, act: Callable[[Engine], None]) -> Iterator[threading.Thread]:
-    """Let another connection act once the first statement is done; SQLite makes its COMMIT wait for the reader."""
+    """Run `act` on another connection after the first SELECT; in SQLite its COMMIT waits for the reader."""
     other = connect(engine.url)
     actor = threading.Thread(target=act, args=(other,))
 
@@ -46,36 +46,36 @@ def between_statements(engine: Engine, act: Callable[[Engine], None]) -> Iterato
     event.listen(engine, "after_cursor_execute", interleave)
     yield actor
     event.remove(engine, "after_cursor_execute", interleave)
-    assert actor.ident is not None, "nothing has acted between two statements"
+    assert actor.ident is not None, "no SELECT was executed"
     actor.join()
     other.dispose()
 
 
-def interleaved(engine: Engine, client: TestClient, address: str, act: Act, job_id: str) -> None:
-    """The answer is the one that was given before the other connection acted."""
-    before = client.get(address)
+def interleaved(engine: Engine, client: TestClient, path: str, act: Act, job_id: str) -> None:
+    """The response is the same as before the other connection acted."""
+    before = client.get(path)
     assert before.status_code == 200
     with between_statements(engine, lambda other: act(other, job_id)):
-        answer = client.get(address)
-    assert (answer.status_code, answer.text) == (200, before.text)
+        response = client.get(path)
+    assert (response.status_code, response.text) == (200, before.text)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_job_that_is_deleted_meanwhile_is_shown_whole(engine: Engine, client: TestClient, page: str) -> None:
+def test_a_concurrently_deleted_job_is_shown_completely(engine: Engine, client: TestClient, page: str) -> None:
     job = post(client, grid(2))
     drive(engine, job["id"], steady)
     interleaved(engine, client, f"/v1/jobs/{job['id']}{page}", delete, job["id"])
     assert client.get(f"/v1/jobs/{job['id']}{page}").status_code == 404
 
 
-def test_a_list_shows_a_job_that_is_deleted_meanwhile_whole(engine: Engine, client: TestClient) -> None:
+def test_a_concurrently_deleted_job_is_listed_completely(engine: Engine, client: TestClient) -> None:
     job = post(client, grid(2))
     drive(engine, job["id"], steady)
     interleaved(engine, client, "/v1/jobs", delete, job["id"])
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_refit_that_ends_meanwhile_is_shown_whole_or_not_at_all(
+def test_a_concurrently_ended_refit_is_shown_completely_or_not_at_all(
     engine: Engine, client: TestClient, page: str
 ) -> None:
     job = post(client, grid(2))

@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, too large, of another type, or with something in them that no database holds."""
+"""Bodies that are not JSON, too large, of another content type, or with values that databases cannot store."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ def grid_of(value: str) -> bytes:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000, "-" + "9" * 5000])
-def test_numbers_that_are_none_are_refused_where_they_stand(sqlite_client: TestClient, number: str) -> None:
+def test_non_finite_and_overlong_numbers_are_rejected(sqlite_client: TestClient, number: str) -> None:
     for body, pointer in (
         (grid_of(number), "/search/param_grid/learning_rate/1"),
         (b'{"search":{"strategy":"grid","param_grid":{}},"random_state":%s}' % number.encode(), "/random_state"),
@@ -30,7 +30,7 @@ def test_numbers_that_are_none_are_refused_where_they_stand(sqlite_client: TestC
 @pytest.mark.parametrize(
     "number", ["9" * 400, "1" + "0" * 308, "9007199254740993", "18446744073709551616", "1e308", "-0.0"]
 )
-def test_large_numbers_are_out_of_bounds_and_nothing_worse(sqlite_client: TestClient, number: str) -> None:
+def test_large_numbers_are_rejected_as_out_of_bounds(sqlite_client: TestClient, number: str) -> None:
     limits = {"distribution": "DIST", "low": 0, "high": "N"}
     drawn = {"search": {"strategy": "random", "n_iter": "N", "param_distributions": {"l1": limits}}}
     bodies = [json.dumps(drawn).replace("DIST", kind) for kind in ("uniform", "loguniform", "randint")]
@@ -41,9 +41,9 @@ def test_large_numbers_are_out_of_bounds_and_nothing_worse(sqlite_client: TestCl
     for field in ({"dataset": {"train_samples": "N"}}, {"evaluation": {"validation_split": "N"}}):
         bodies.append(json.dumps(VALID[0] | field))
     for body in bodies:
-        answer = sqlite_client.post("/v1/jobs", content=body.replace('"N"', number), headers=JSON)
-        if answer.status_code != 202:
-            problem(answer, 422)
+        response = sqlite_client.post("/v1/jobs", content=body.replace('"N"', number), headers=JSON)
+        if response.status_code != 202:
+            problem(response, 422)
 
 
 SURROGATES = [
@@ -58,11 +58,11 @@ SURROGATES = [
 
 
 @pytest.mark.parametrize(("body", "pointer"), SURROGATES)
-def test_half_a_surrogate_pair_is_refused_where_it_stands(sqlite_client: TestClient, body: bytes, pointer: str) -> None:
+def test_lone_surrogates_are_rejected(sqlite_client: TestClient, body: bytes, pointer: str) -> None:
     assert [error["pointer"] for error in refused(sqlite_client, body)] == [pointer]
 
 
-TWICE = [
+DUPLICATES = [
     (b'{"name":"a","name":"b"}', "/name"),
     (b'{"name":"a","n\\u0061me":"b"}', "/name"),
     (b'{"search":{"strategy":"grid","strategy":"random"}}', "/search/strategy"),
@@ -72,16 +72,14 @@ TWICE = [
 ]
 
 
-@pytest.mark.parametrize(("body", "pointer"), TWICE)
-def test_a_key_that_is_named_twice_is_refused_at_any_depth(
-    sqlite_client: TestClient, body: bytes, pointer: str
-) -> None:
+@pytest.mark.parametrize(("body", "pointer"), DUPLICATES)
+def test_duplicate_keys_are_rejected_at_any_depth(sqlite_client: TestClient, body: bytes, pointer: str) -> None:
     errors = refused(sqlite_client, body)
     assert [error["pointer"] for error in errors] == [pointer]
-    assert "twice" in errors[0]["message"]
+    assert "Duplicate" in errors[0]["message"]
 
 
-NO_JOB = [
+NOT_A_JOB = [
     b"",
     b" ",
     b"{",
@@ -97,7 +95,7 @@ NO_JOB = [
     b"\0",
     b"{}\0",
 ]
-NO_JOB += [
+NOT_A_JOB += [
     b"\xef\xbb\xbf{}",
     b"\xff\xfe",
     b'{"name":"\xff"}',
@@ -105,13 +103,13 @@ NO_JOB += [
     b'{"name":"\xc0\x80"}',
     b'{"a":"\x01"}',
 ]
-NO_JOB += ["{}".encode(code) for code in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")]
-NO_JOB += [b"[" * 60_000, b'{"a":' * 12_000, b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 9_000 + b"1" + b"}" * 9_000]
-NO_JOB += [b"[" * 900 + b"]" * 900, b'{"name":' + b"[" * 60 + b"]" * 60 + b"}"]
+NOT_A_JOB += ["{}".encode(code) for code in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")]
+NOT_A_JOB += [b"[" * 60_000, b'{"a":' * 12_000, b"[" * 30_000 + b"]" * 30_000, b'{"a":' * 9_000 + b"1" + b"}" * 9_000]
+NOT_A_JOB += [b"[" * 900 + b"]" * 900, b'{"name":' + b"[" * 60 + b"]" * 60 + b"}"]
 
 
-@pytest.mark.parametrize("body", NO_JOB, ids=lambda body: f"{body[:12]!r}{len(body)}")
-def test_what_is_no_json_object_in_utf_8_is_refused(sqlite_client: TestClient, body: bytes) -> None:
+@pytest.mark.parametrize("body", NOT_A_JOB, ids=lambda body: f"{body[:12]!r}{len(body)}")
+def test_bodies_other_than_utf_8_json_objects_are_rejected(sqlite_client: TestClient, body: bytes) -> None:
     assert [error["pointer"] for error in refused(sqlite_client, body)] == [""]
 
 
@@ -136,7 +134,7 @@ KINDS += [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_body_of_another_type_is_a_415_that_names_the_right_one(sqlite_client: TestClient, kind: str | None) -> None:
+def test_other_content_types_get_415(sqlite_client: TestClient, kind: str | None) -> None:
     headers = {} if kind is None else {b"Content-Type": kind.encode()}
     for body in (json.dumps(VALID[0]).encode(), b"", b"{"):
         document = problem(sqlite_client.post("/v1/jobs", content=body, headers=headers), 415)
@@ -146,9 +144,9 @@ def test_a_body_of_another_type_is_a_415_that_names_the_right_one(sqlite_client:
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON; Charset=UTF-8", 'application/json;charset="utf-8"']
 )
-def test_json_in_utf_8_is_the_right_type_however_it_is_spelled(sqlite_client: TestClient, kind: str) -> None:
-    answer = sqlite_client.post("/v1/jobs", content=json.dumps(VALID[0]), headers={"Content-Type": kind})
-    assert answer.status_code == 202
+def test_all_spellings_of_utf_8_json_are_accepted(sqlite_client: TestClient, kind: str) -> None:
+    response = sqlite_client.post("/v1/jobs", content=json.dumps(VALID[0]), headers={"Content-Type": kind})
+    assert response.status_code == 202
 
 
 LARGE = [b"[" * 100_000, b"[" + b"1," * 999_999 + b"1]", b" " * 65_537, b'{"name":"' + b"x" * 65_536 + b'"}']
@@ -160,20 +158,20 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("body", LARGE, ids=lambda body: f"{body[:8]!r}{len(body)}")
-def test_a_body_over_64_kib_is_a_413_chunked_or_not(sqlite_client: TestClient, body: bytes) -> None:
+def test_bodies_over_64_kib_get_413_chunked_or_not(sqlite_client: TestClient, body: bytes) -> None:
     for content in (body, in_chunks(body)):
         problem(sqlite_client.post("/v1/jobs", content=content, headers=JSON), 413)
     problem(sqlite_client.post(f"/v1/jobs/{uuid4()}/cancel", content=body), 413)
     problem(sqlite_client.post("/nowhere", content=body), 413)
 
 
-def test_a_body_of_64_kib_is_not_too_large(sqlite_client: TestClient) -> None:
+def test_a_body_of_64_kib_is_accepted(sqlite_client: TestClient) -> None:
     body = json.dumps(VALID[0]).encode().ljust(65_536)
     for content in (body, in_chunks(body)):
         assert sqlite_client.post("/v1/jobs", content=content, headers=JSON).status_code == 202
 
 
-def test_a_list_of_as_many_values_as_fit_is_answered_briefly(sqlite_client: TestClient) -> None:
+def test_a_body_full_of_invalid_values_gets_a_short_response(sqlite_client: TestClient) -> None:
     for value in ("1", '"x"', "[]", "{}", "null"):
         values = ",".join([value] * (65_000 // (len(value) + 1)))
         body = b'{"search":{"strategy":"grid","param_grid":{"epochs":[%s]}}}' % values.encode()
@@ -193,6 +191,6 @@ def test_large_text_is_never_echoed(sqlite_client: TestClient) -> None:
         ({"search": VALID[0]["search"], "labels": {long: "a"}}, "/labels"),
     ):
         assert list(pointed(sqlite_client, body)) == [pointer]
-        answer = sqlite_client.post("/v1/jobs", json=body)
-        assert len(answer.content) < 1_000
-        assert "x" * 50 not in answer.text
+        response = sqlite_client.post("/v1/jobs", json=body)
+        assert len(response.content) < 1_000
+        assert "x" * 50 not in response.text

@@ -1,4 +1,4 @@
-"""Those who write wait among themselves: nobody who reads waits with them."""
+"""Requests that read never wait for requests that write."""
 
 import shutil
 import sqlite3
@@ -9,12 +9,10 @@ from pathlib import Path
 from tests.support.driving import grid
 from tests.support.live import live
 
-WRITERS = 24  # more than there are threads of all kinds
+WRITERS = 24  # more than all threads of the service
 
 
-def test_reads_are_answered_while_the_file_is_locked_and_many_want_to_write(
-    tmp_path: Path, migrated_sqlite: Path
-) -> None:
+def test_reads_succeed_while_many_writes_wait_for_a_locked_file(tmp_path: Path, migrated_sqlite: Path) -> None:
     file = shutil.copy(migrated_sqlite, tmp_path)
     with live(tmp_path, f"sqlite:///{file}", "redis://127.0.0.1:1/0", workers=0) as service:
         job = service.post(grid(2))
@@ -23,12 +21,12 @@ def test_reads_are_answered_while_the_file_is_locked_and_many_want_to_write(
         with ThreadPoolExecutor(WRITERS) as clients:
             calls = [("POST", "/v1/jobs", grid(1)), ("POST", f"{job}/cancel", None), ("DELETE", job, None)]
             writes = [
-                clients.submit(service.client.request, method, address, json=body)
-                for method, address, body in calls * (WRITERS // len(calls))
+                clients.submit(service.client.request, method, path, json=body)
+                for method, path, body in calls * (WRITERS // len(calls))
             ]
             for _ in range(10):
-                for address in ("/livez", "/v1/jobs", job, f"{job}/trials", f"{job}/trials/0", "/v1/models", "/docs"):
-                    assert service.client.get(address).status_code == 200
+                for path in ("/livez", "/v1/jobs", job, f"{job}/trials", f"{job}/trials/0", "/v1/models", "/docs"):
+                    assert service.client.get(path).status_code == 200
                 time.sleep(0.1)
             assert not any(write.done() for write in writes)
             lock.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""The search is scikit-learn's: counted before it is drawn, refused with reasons, drawn to the last bit as there."""
+"""Searches are counted before they are drawn, rejected with reasons, and equal scikit-learn's bit for bit."""
 
 import json
 import math
@@ -44,15 +44,15 @@ def params(spec: JobSpec) -> list[dict[str, Any]]:
     return [candidate.params for candidate in draw_candidates(spec)]
 
 
-def refusals(spec: JobSpec) -> dict[str, str]:
-    """What is refused: messages by the path of what they are about."""
+def rejections(spec: JobSpec) -> dict[str, str]:
+    """The messages of the rejections by path."""
     with pytest.raises(SpecRejected) as caught:
         draw_candidates(spec)
-    assert 1 <= len(caught.value.refusals) <= 10
-    return {"/".join(map(str, where)): message for where, message in caught.value.refusals}
+    assert 1 <= len(caught.value.rejections) <= 10
+    return {"/".join(map(str, where)): message for where, message in caught.value.rejections}
 
 
-def test_the_articles_first_candidate_is_the_known_one() -> None:
+def test_the_articles_first_candidate_is_reproduced() -> None:
     first = params(draws(ARTICLE, random_state=42))[0]
     assert first == {"dropout_rate": 0.21236203565420875, "learning_rate": 0.07969454818643935, "num_neurons": 512}
     assert [type(value) for value in first.values()] == [float, float, int]
@@ -105,7 +105,7 @@ def test_a_search_over_lists_of_spaces_equals_scikit_learns_over_scipys(random_s
     assert params(draws(MIXED, 300, random_state=random_state)) == theirs
 
 
-def test_the_first_draws_of_a_search_are_those_of_a_shorter_one() -> None:
+def test_a_longer_search_starts_with_the_draws_of_a_shorter_one() -> None:
     assert params(draws(ARTICLE, 50, random_state=5))[:20] == params(draws(ARTICLE, 20, random_state=5))
 
 
@@ -118,13 +118,13 @@ GRIDS = [
 
 
 @pytest.mark.parametrize("param_grid", GRIDS)
-def test_a_grid_is_in_the_order_of_scikit_learns(param_grid: Any) -> None:
+def test_a_grid_has_scikit_learns_order(param_grid: Any) -> None:
     spec = grid(param_grid)
     assert params(spec) == list(ParameterGrid(param_grid))
     assert count_trials(spec) == len(draw_candidates(spec))
 
 
-def test_lists_alone_are_drawn_without_replacement() -> None:
+def test_lists_are_drawn_without_replacement() -> None:
     lists = {"num_neurons": list(range(1, 41)), "filters": [4, 8]}
     drawn = params(draws(lists, 79, random_state=1))
     assert drawn == list(ParameterSampler(lists, 79, random_state=1))
@@ -141,7 +141,7 @@ def test_lists_alone_are_drawn_without_replacement() -> None:
     n_iter=st.integers(1, 20),
     random_state=st.integers(0, 2**32 - 1),
 )
-def test_points_of_lists_are_those_of_scikit_learns_sampler(
+def test_draws_from_lists_equal_scikit_learns(
     lists: list[dict[str, list[float]]], n_iter: int, random_state: int
 ) -> None:
     n_iter = min(n_iter, len(ParameterGrid(lists)))
@@ -149,8 +149,8 @@ def test_points_of_lists_are_those_of_scikit_learns_sampler(
     assert drawn == list(ParameterSampler(lists, n_iter, random_state=random_state))
 
 
-def test_thousands_of_objects_of_lists_are_drawn_from() -> None:
-    # scikit-learn's sampler looks through all of them for each draw: twice as long as any test may take.
+def test_drawing_from_thousands_of_lists_is_fast() -> None:
+    # scikit-learn's sampler scans all spaces for each draw: it would exceed the tests' timeout.
     assert len(draw_candidates(draws([{"l1": [0]}] * 5_000, 5_000))) == 5_000
 
 
@@ -161,48 +161,48 @@ def test_more_draws_than_points_give_the_grid(lists: Any) -> None:
     assert count_trials(spec) == len(list(ParameterGrid(lists)))
 
 
-def test_a_grid_of_a_trillion_is_refused_without_being_expanded() -> None:
+def test_a_grid_of_a_trillion_points_is_rejected_without_being_expanded() -> None:
     ends = {name: [1] * 1000 for name in ("num_neurons", "filters", "batch_size", "epochs")}
     assert count_trials(grid(ends)) == 10**12
-    assert refusals(grid(ends)) == {
-        "search": "1,000,000,000,000 trials: at most 10,000 in a job; search fewer values, or draw at random"
+    assert rejections(grid(ends)) == {
+        "search": "1,000,000,000,000 trials: a job has at most 10,000; search fewer values, or use random search"
     }
 
 
-def test_a_grid_that_no_memory_could_hold_is_counted_in_almost_none() -> None:
+def test_counting_a_huge_grid_takes_almost_no_memory() -> None:
     names = ("num_neurons", "filters", "batch_size", "epochs", "conv_blocks", "kernel_size")
     spec = grid([{name: [1] * 3000 for name in names}] * 2)
     tracemalloc.start()
     try:
-        assert refusals(spec)["search"].startswith("far more trials")
+        assert rejections(spec)["search"].startswith("Too many trials")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
     assert count_trials(spec) == 2 * 3000**6
 
 
-def test_ten_thousand_trials_are_a_job_and_one_more_is_refused() -> None:
+def test_ten_thousand_trials_are_accepted_and_one_more_is_rejected() -> None:
     assert len(draw_candidates(grid({"num_neurons": list(range(1, 101)), "filters": list(range(1, 101))}))) == 10_000
-    assert "search" in refusals(grid([{"num_neurons": [1] * 9999}, {"filters": [1, 2]}]))
+    assert "search" in rejections(grid([{"num_neurons": [1] * 9999}, {"filters": [1, 2]}]))
 
 
-def test_draws_are_made_from_as_many_points_as_an_index_can_name() -> None:
+def test_random_search_has_at_most_max_points() -> None:
     most = {"num_neurons": [1] * 2**16, "filters": [1] * 2**16, "batch_size": [1] * 2**16, "epochs": [1] * (2**15 - 1)}
     spec = draws(most, 5)
     assert len(draw_candidates(spec)) == 5
     beyond = draws({**most, "epochs": [1] * 2**15}, 5)
-    assert refusals(beyond) == {
-        "search/param_distributions": f"lists of at most {MAX_POINTS:,} points in all can be drawn from"
+    assert rejections(beyond) == {
+        "search/param_distributions": f"the lists must have at most {MAX_POINTS:,} combinations in total"
     }
 
 
 @pytest.mark.parametrize(
-    ("spec", "where", "told"),
+    ("spec", "where", "message"),
     [
         (
             grid({"neurons": [1]}),
             "search/param_grid/neurons/0",
-            "no such hyperparameter; it has activation, batch_size",
+            "Unknown hyperparameter of cnn; expected one of activation, batch_size",
         ),
         (grid({"num_neurons": [8, 4097]}), "search/param_grid/num_neurons/1", "less than or equal to 4096"),
         (grid([{}, {"num_neurons": [0]}]), "search/param_grid/1/num_neurons/0", "greater than or equal to 1"),
@@ -215,19 +215,23 @@ def test_draws_are_made_from_as_many_points_as_an_index_can_name() -> None:
         (grid({"optimizer": ["lion"]}), "search/param_grid/optimizer/0", "'adam', 'adamw', 'nadam'"),
         (grid({"learning_rate": [0]}), "search/param_grid/learning_rate/0", "greater than 0"),
         (grid({"dropout_rate": [1]}), "search/param_grid/dropout_rate/0", "less than 1"),
-        (grid({}, fixed={"depth": 3}), "fixed/depth", "no such hyperparameter"),
+        (grid({}, fixed={"depth": 3}), "fixed/depth", "Unknown hyperparameter"),
         (grid({}, fixed={"epochs": 0}), "fixed/epochs", "greater than or equal to 1"),
-        (grid({"epochs": [1]}, fixed={"epochs": 2}), "search/param_grid/epochs", "named in `fixed` too"),
+        (grid({"epochs": [1]}, fixed={"epochs": 2}), "search/param_grid/epochs", "also in `fixed`"),
         (
             draws([{}, {"epochs": {"distribution": "randint", "low": 1, "high": 3}}], fixed={"epochs": 2}),
             "search/param_distributions/1/epochs",
-            "named in `fixed` too",
+            "also in `fixed`",
         ),
-        (grid({"momentum": [0.9]}), "search", "candidate 0: momentum 0.9 goes with sgd or rmsprop; with adam"),
+        (
+            grid({"momentum": [0.9]}),
+            "search",
+            "candidate 0: momentum 0.9 requires the optimizer sgd or rmsprop; with adam",
+        ),
         (
             grid({"momentum": [0.0, 0.9], "optimizer": ["sgd", "nadam"]}),
             "search",
-            "candidate 3: momentum 0.9 goes with sgd or rmsprop; with nadam",
+            "candidate 3: momentum 0.9 requires the optimizer sgd or rmsprop; with nadam",
         ),
         (
             grid({"conv_blocks": [1, 2, 3]}),
@@ -238,7 +242,7 @@ def test_draws_are_made_from_as_many_points_as_an_index_can_name() -> None:
         (
             draws({"num_neurons": {"distribution": "uniform", "low": 8, "high": 64}}),
             "search/param_distributions/num_neurons",
-            "num_neurons is a whole number: give it a list or the distribution 'randint'",
+            "num_neurons is an integer: use a list or the distribution 'randint'",
         ),
         (
             draws({"optimizer": {"distribution": "randint", "low": 0, "high": 3}}),
@@ -248,60 +252,60 @@ def test_draws_are_made_from_as_many_points_as_an_index_can_name() -> None:
         (
             draws({"dropout_rate": {"distribution": "uniform", "loc": 0.5, "scale": 0.6}}),
             "search/param_distributions/dropout_rate",
-            "less than 1, and the distribution goes from 0.5 to 1.1",
+            "less than 1; the distribution ranges from 0.5 to 1.1",
         ),
         (
             draws({"num_neurons": {"distribution": "randint", "low": 1, "high": 4098}}),
             "search/param_distributions/num_neurons",
-            "and the distribution goes from 1 to 4097",
+            "the distribution ranges from 1 to 4097",
         ),
         (
             draws({"l1": {"distribution": "uniform", "loc": 1e308, "scale": 1.7e308}}),
             "search/param_distributions/l1",
-            "the distribution goes from 1e+308 to inf",
+            "the distribution ranges from 1e+308 to inf",
         ),
         (grid({}, dataset={"name": "digits", "train_samples": 1438}), "dataset/train_samples", "1 to 1437, or null"),
         (grid({}, dataset={"name": "digits", "test_samples": 361}), "dataset/test_samples", "1 to 360, or null"),
         (
             grid({}, dataset={"name": "digits", "train_samples": 20}, evaluation={"cv": 3}),
             "dataset/train_samples",
-            "cv 3 needs a class with as many members: 21 samples or more",
+            "cv=3 needs a class with at least 3 samples: use 21 or more train_samples",
         ),
         (
             grid({}, dataset={"name": "mnist", "train_samples": 70}, evaluation={"cv": 10}),
             "dataset/train_samples",
-            "71 samples or more",
+            "use 71 or more train_samples",
         ),
         (
             grid({}, dataset={"train_samples": 1}, evaluation={"validation_split": 0.5}),
             "evaluation/validation_split",
-            "of 1 training samples it must leave at least one",
+            "must leave at least one of the 1 training samples",
         ),
         (
             grid({}, dataset={"train_samples": 10}, evaluation={"validation_split": 0.95}),
             "evaluation/validation_split",
-            "of 10 training samples",
+            "of the 10 training samples",
         ),
         (
             grid({}, dataset={"train_samples": 10}, evaluation={"validation_split": 1e-17}),
             "evaluation/validation_split",
-            "of 10 training samples",
+            "of the 10 training samples",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_run_is_refused_where_it_is_wrong(spec: JobSpec, where: str, told: str) -> None:
-    found = refusals(spec)
-    assert told in found[where]
+def test_invalid_specs_are_rejected_with_path_and_message(spec: JobSpec, where: str, message: str) -> None:
+    found = rejections(spec)
+    assert message in found[where]
 
 
-def test_ten_refusals_are_named_at_most() -> None:
+def test_at_most_ten_rejections_are_reported() -> None:
     with pytest.raises(SpecRejected) as caught:
         draw_candidates(grid({"num_neurons": [0] * 50}))
-    assert len(caught.value.refusals) == 10
+    assert len(caught.value.rejections) == 10
     with pytest.raises(SpecRejected) as caught:
         draw_candidates(grid({"momentum": [0.5] * 50}))
-    assert len(caught.value.refusals) == 10
+    assert len(caught.value.rejections) == 10
 
 
 @pytest.mark.parametrize(
@@ -332,7 +336,7 @@ def test_ten_refusals_are_named_at_most() -> None:
     ],
     ids=json.dumps,
 )
-def test_a_search_that_is_none_is_refused_by_its_type(search: dict[str, Any]) -> None:
+def test_malformed_searches_are_rejected_by_the_model(search: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         posted(search)
 
@@ -349,24 +353,24 @@ def test_a_search_that_is_none_is_refused_by_its_type(search: dict[str, Any]) ->
         ("learning_rate", {"distribution": "randint", "low": 1, "high": 11}),
     ],
 )
-def test_a_distribution_may_reach_to_the_end_of_a_bound(name: str, space: dict[str, Any]) -> None:
+def test_a_distribution_may_end_at_a_bound(name: str, space: dict[str, Any]) -> None:
     assert len(draw_candidates(draws({name: space}, 200))) == 200
 
 
-def test_momentum_zero_goes_with_every_optimizer() -> None:
+def test_momentum_zero_is_valid_with_every_optimizer() -> None:
     assert len(draw_candidates(grid({"momentum": [0, 0.0], "optimizer": ["adam", "sgd"]}))) == 4
 
 
-def test_candidates_hold_what_was_searched_and_the_rest_is_filled_in_later() -> None:
+def test_candidates_have_only_the_searched_hyperparameters() -> None:
     spec = grid({"num_neurons": [16]}, fixed={"epochs": 2})
     [one] = params(spec)
     assert one == {"num_neurons": 16}
     assert spec.hyperparameters(one) == {**Cnn().model_dump(), "num_neurons": 16, "epochs": 2}
 
 
-def test_a_candidate_costs_what_its_layers_and_epochs_multiply() -> None:
+def test_the_cost_counts_the_multiply_adds_of_all_layers_and_epochs() -> None:
     [small] = draw_candidates(grid({}, fixed={"epochs": 1, "filters": 4, "num_neurons": 16}))
-    # 8 by 8 by 1, a 3 by 3 convolution, pooled to 3 by 3 by 4, dense of 16, softmax of 10.
+    # Image 8x8x1, 3x3 convolution, pooled to 3x3x4, dense layer of 16, softmax of 10.
     assert small.multiply_adds == 1437 * (6 * 6 * 4 * 9 + 16 * (3 * 3 * 4 + 10))
     [twice] = draw_candidates(grid({}, fixed={"epochs": 2, "filters": 4, "num_neurons": 16}))
     assert twice.multiply_adds == 2 * small.multiply_adds
@@ -383,17 +387,17 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.search.strategy)
-def test_the_spec_that_is_answered_can_be_posted_again(spec: JobSpec) -> None:
-    answered = spec.model_dump_json()
-    again = JobSpec.model_validate_json(answered)
+def test_a_serialized_spec_can_be_posted_again(spec: JobSpec) -> None:
+    serialized = spec.model_dump_json()
+    again = JobSpec.model_validate_json(serialized)
     assert again == spec
-    assert again.model_dump_json() == answered
-    assert JobSpec.model_validate(json.loads(answered)) == spec, "as it is read back from its column"
+    assert again.model_dump_json() == serialized
+    assert JobSpec.model_validate(json.loads(serialized)) == spec, "as read back from its column"
     assert draw_candidates(again) == draw_candidates(spec)
 
 
 @pytest.mark.parametrize("cv", range(2, 11))
-def test_digits_smallest_sample_is_the_fewest_that_scikit_learn_splits(cv: int) -> None:
+def test_smallest_for_is_the_fewest_samples_that_scikit_learn_splits(cv: int) -> None:
     from sklearn.datasets import load_digits
 
     labels = load_digits().target
@@ -431,7 +435,7 @@ def one_or_many(space: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     spec=st.builds(draws, one_or_many(SPACE), st.integers(1, 30), random_state=st.integers(0, 2**32 - 1))
     | st.builds(grid, one_or_many(LISTS))
 )
-def test_every_legal_search_yields_as_many_candidates_as_were_counted_and_all_can_be_trained(spec: JobSpec) -> None:
+def test_every_valid_search_yields_the_counted_candidates_and_all_can_be_trained(spec: JobSpec) -> None:
     found = draw_candidates(spec)
     assert len(found) == count_trials(spec)
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -1,1 +1,1 @@
-"""What can be searched, and how: pure, without SQL."""
+"""Search spaces and their candidates: pure, without SQL."""

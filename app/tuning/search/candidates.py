@@ -1,4 +1,4 @@
-"""From a posted search to its candidates: counted first, then checked, then drawn by scikit-learn's own samplers."""
+"""From a posted search to its candidates: count, check, then draw them with scikit-learn's samplers."""
 
 import math
 from bisect import bisect_right
@@ -16,46 +16,46 @@ from app.tuning.search.models import MODELS, Candidate, Model, check_value
 from app.tuning.search.spec import CrossValidation, Distribution, GridSearch, JobSpec
 
 MAX_TRIALS = 10_000
-MAX_POINTS = 2**63 - 1  # what scikit-learn's sampler can index
+MAX_POINTS = 2**63 - 1  # combinations of lists: the limit of scikit-learn's sampler
 MAX_REJECTIONS = 10
-Rejection = tuple[tuple[str | int, ...], str]  # where in the posted job, and what would be right
+Rejection = tuple[tuple[str | int, ...], str]  # the path in the posted job, and what is expected there
 
 
 class SpecRejected(Exception):
-    """The job cannot be run as posted."""
+    """The job cannot run as posted."""
 
-    def __init__(self, refusals: list[Rejection]) -> None:
-        super().__init__("; ".join(message for _, message in refusals))
-        self.refusals = refusals
+    def __init__(self, rejections: list[Rejection]) -> None:
+        super().__init__("; ".join(message for _, message in rejections))
+        self.rejections = rejections
 
 
 def draw_candidates(spec: JobSpec) -> list[Candidate]:
     """The job's trials in the order of scikit-learn's `ParameterGrid` or `ParameterSampler`.
 
     Raises:
-        SpecRefused: the search is too large, or it asks for what the model or the data set cannot give.
+        SpecRejected: the search is too large, or it does not fit the model or the data set.
     """
     for check in (_check_count, _check_dataset, _check_space):
         raise_if_rejected(check(spec))
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
     drawn = ({name: _to_python(value) for name, value in params.items()} for params in _draw(spec))
     found: list[Candidate] = []
-    refusals: list[Rejection] = []
+    rejections: list[Rejection] = []
     for number, params in enumerate(drawn):
         try:
             candidate = model.model_validate({**spec.fixed, **params})
             cost = candidate.training_cost(dataset.shape, dataset.classes)
             found.append(Candidate(params, float(cost * spec.train_samples)))
         except ValueError as error:
-            refusals.append((("search",), f"candidate {number}: {_explain(error)}"))
-            if len(refusals) == MAX_REJECTIONS:
+            rejections.append((("search",), f"candidate {number}: {_explain(error)}"))
+            if len(rejections) == MAX_REJECTIONS:
                 break
-    raise_if_rejected(refusals)
+    raise_if_rejected(rejections)
     return found
 
 
 def count_trials(spec: JobSpec) -> int:
-    """How many trials the search has, computed without expanding it."""
+    """The number of trials, computed without expanding the search."""
     if isinstance(spec.search, GridSearch):
         return sum(math.prod(len(values) for values in grid.values()) for grid in _as_list(spec.search.param_grid))
     points = _count_points(spec)
@@ -63,7 +63,7 @@ def count_trials(spec: JobSpec) -> int:
 
 
 def _count_points(spec: JobSpec) -> int | None:
-    """The points of a random search over lists alone, which scikit-learn draws without replacement; else None."""
+    """The points of a random search over lists only, drawn without replacement; None if it has distributions."""
     assert not isinstance(spec.search, GridSearch)
     spaces = _as_list(spec.search.param_distributions)
     if all(isinstance(space, list) for one in spaces for space in one.values()):
@@ -71,9 +71,9 @@ def _count_points(spec: JobSpec) -> int | None:
     return None
 
 
-def raise_if_rejected(refusals: "Iterator[Rejection] | list[Rejection]") -> None:
-    """Raise `SpecRefused` if there is anything to refuse; ten at most are named."""
-    some = [refusal for refusal, _ in zip(refusals, range(MAX_REJECTIONS), strict=False)]
+def raise_if_rejected(rejections: "Iterator[Rejection] | list[Rejection]") -> None:
+    """Raise `SpecRejected` with the first `MAX_REJECTIONS`, if there are any."""
+    some = [rejection for rejection, _ in zip(rejections, range(MAX_REJECTIONS), strict=False)]
     if some:
         raise SpecRejected(some)
 
@@ -88,7 +88,7 @@ def _draw(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
 
 
 def _draw_points(spaces: list[dict[str, Any]], points: int, n_iter: int, seed: int) -> Iterator[Mapping[str, Any]]:
-    """What `ParameterSampler` draws from lists alone; thousands of objects of lists take it minutes."""
+    """The same draws as `ParameterSampler`, which takes minutes for thousands of lists."""
     grids = [ParameterGrid(space) for space in spaces]
     starts = list(accumulate((len(grid) for grid in grids), initial=0))
     for point in sample_without_replacement(points, n_iter, random_state=RandomState(seed)):
@@ -113,25 +113,26 @@ def _explain(error: ValueError) -> str:
 def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
     dataset = DATASETS[spec.dataset.name]
     for field, most in (("train_samples", dataset.train_samples), ("test_samples", dataset.test_samples)):
-        asked = getattr(spec.dataset, field)
-        if asked is not None and asked > most:
-            yield ("dataset", field), f"{dataset.name} has {most} samples here: 1 to {most}, or null for all"
+        wanted = getattr(spec.dataset, field)
+        if wanted is not None and wanted > most:
+            yield ("dataset", field), f"{dataset.name} has {most} samples: use 1 to {most}, or null for all"
     yield from _check_folds(spec, dataset)
 
 
 def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
     samples = spec.train_samples
     if isinstance(spec.evaluation, CrossValidation):
-        fewest = dataset.smallest_for(spec.evaluation.cv)
+        cv = spec.evaluation.cv
+        fewest = dataset.smallest_for(cv)
         if samples < fewest:
             yield (
                 ("dataset", "train_samples"),
-                f"cv {spec.evaluation.cv} needs a class with as many members: {fewest} samples or more",
+                f"cv={cv} needs a class with at least {cv} samples: use {fewest} or more train_samples",
             )
     elif not 0 < math.floor(samples * (1 - spec.evaluation.validation_split)) < samples:
         yield (
             ("evaluation", "validation_split"),
-            f"of {samples} training samples it must leave at least one to train on and one to validate on",
+            f"must leave at least one of the {samples} training samples for training and one for validation",
         )
 
 
@@ -145,7 +146,7 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
         where = ("search", searched, position) if isinstance(posted, list) else ("search", searched)
         for name, space in one.items():
             if name in spec.fixed:
-                yield (*where, name), f"{name} is named in `fixed` too: name it once"
+                yield (*where, name), f"{name} is also in `fixed`: use it once"
             elif isinstance(space, list):
                 for index, value in enumerate(space):
                     yield from _check_value(model, (*where, name, index), name, value)
@@ -155,7 +156,7 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
 
 def _check_value(model: type[Model], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Rejection]:
     if name not in model.model_fields:
-        yield where, f"{model.name} has no such hyperparameter; it has {', '.join(sorted(model.model_fields))}"
+        yield where, f"Unknown hyperparameter of {model.name}; expected one of {', '.join(sorted(model.model_fields))}"
         return
     try:
         check_value(model, name, value)
@@ -169,19 +170,22 @@ def _check_distribution(
     low, high = space.support
     whole = space.distribution == "randint"
     if name in model.model_fields and model.model_fields[name].annotation is int and not whole:
-        yield where, f"{name} is a whole number: give it a list or the distribution 'randint'"
+        yield where, f"{name} is an integer: use a list or the distribution 'randint'"
         return
-    # A real draw may come as near to the ends as there are numbers; whether it hit one is checked once it is drawn.
+    # A draw may be as close to an end as the neighbouring float; a draw of the end itself is checked afterwards.
     ends = (int(low), int(high)) if whole else (math.nextafter(low, high), math.nextafter(high, low))
     for end in ends:
         for _, message in _check_value(model, where, name, end):
-            yield where, f"{message}, and the distribution goes from {low} to {high}"
+            yield where, f"{message}; the distribution ranges from {low} to {high}"
 
 
 def _check_count(spec: JobSpec) -> Iterator[Rejection]:
     trials = count_trials(spec)
     if trials > MAX_TRIALS:
-        shown = f"{trials:,}" if trials < 10**15 else "far more"
-        yield ("search",), f"{shown} trials: at most {MAX_TRIALS:,} in a job; search fewer values, or draw at random"
+        shown = f"{trials:,}" if trials < 10**15 else "Too many"
+        yield (
+            ("search",),
+            f"{shown} trials: a job has at most {MAX_TRIALS:,}; search fewer values, or use random search",
+        )
     elif not isinstance(spec.search, GridSearch) and (_count_points(spec) or 0) > MAX_POINTS:
-        yield ("search", "param_distributions"), f"lists of at most {MAX_POINTS:,} points in all can be drawn from"
+        yield ("search", "param_distributions"), f"the lists must have at most {MAX_POINTS:,} combinations in total"

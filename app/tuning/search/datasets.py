@@ -1,4 +1,4 @@
-"""What is known of each data set before a byte of it is loaded.
+"""The known data sets, described without loading them.
 
 A data set is one entry of `DATASETS` here and one of `worker.datasets.LOADERS`.
 """
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Dataset(BaseModel):
-    """A data set of images that a job can ask for."""
+    """A data set of images that a job can use."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -17,15 +17,15 @@ class Dataset(BaseModel):
     test_samples: int = Field(description="Images of the test set.")
     shape: tuple[int, int, int] = Field(description="Height, width and channels of an image, in pixels.")
     classes: int
-    download: bool = Field(description="Whether the worker's machine downloads it once.")
+    download: bool = Field(description="Whether each worker machine downloads it once.")
     scale: float = Field(description="The largest pixel value; pixels are divided by it.")
     smallest_train: tuple[int, ...] = Field(
         exclude=True,
-        description="The fewest first samples of which some class has k members, for k = 2 to 10: what k folds need.",
+        description="For k = 2 to 10: the fewest first samples with k members of some class, as k folds require.",
     )
 
     def smallest_for(self, folds: int) -> int:
-        """The fewest training samples that scikit-learn's `StratifiedKFold(folds)` splits."""
+        """The fewest training samples that scikit-learn's `StratifiedKFold(folds)` accepts."""
         return self.smallest_train[folds - 2]
 
 

@@ -1,4 +1,4 @@
-"""What can be trained: each model's hyperparameters with their bounds, and what a model costs to train.
+"""The models: their hyperparameters with bounds, and their training cost.
 
 A model is one entry of `MODELS` here and one of `worker.fit.TRAINERS`.
 """
@@ -48,31 +48,29 @@ class Cnn(Model):
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"] = Field(
         "adam", description="the rule that updates the weights"
     )
-    momentum: float = Field(
-        0, ge=0, lt=1, description="of sgd and rmsprop; with another optimizer it must be absent or 0"
-    )
+    momentum: float = Field(0, ge=0, lt=1, description="of sgd and rmsprop; with other optimizers omit it or use 0")
     weight_decay: float = Field(0, ge=0, le=1, description="decoupled weight decay")
     l1: float = Field(0, ge=0, le=1, description="L1 penalty on the dense layer's kernel")
     l2: float = Field(0, ge=0, le=1, description="L2 penalty on the dense layer's kernel")
-    batch_size: int = Field(32, ge=1, le=4096, description="training samples a step")
+    batch_size: int = Field(32, ge=1, le=4096, description="training samples per step")
     epochs: int = Field(10, ge=1, le=1000, description="passes over the training samples")
 
     @model_validator(mode="after")
     def momentum_has_an_optimizer(self) -> Self:
-        """Refuse a momentum that would be ignored."""
+        """Reject a momentum that would be ignored."""
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise PydanticCustomError(
                 "momentum",
-                "momentum {momentum} goes with sgd or rmsprop; with {optimizer} it must be absent or 0",
+                "momentum {momentum} requires the optimizer sgd or rmsprop; with {optimizer} omit it or use 0",
                 {"momentum": self.momentum, "optimizer": self.optimizer},
             )
         return self
 
     def layers(self, shape: ImageShape) -> list[ImageShape]:
-        """The feature maps' shapes: the image's, then each block's convolution and pooling (both unpadded).
+        """The shapes of the feature maps: the image, then each block's convolution and pooling (both unpadded).
 
         Raises:
-            ValueError: a convolution or a pooling does not fit on the map that it gets.
+            ValueError: a feature map is smaller than the kernel or the pool.
         """
         maps = [shape]
         height, width, _ = shape
@@ -83,13 +81,13 @@ class Cnn(Model):
                     raise ValueError(
                         f"conv_blocks {self.conv_blocks} with kernel_size {self.kernel_size} shrinks the feature "
                         f"map of a {shape[0]} by {shape[1]} image to nothing in block {block + 1}; "
-                        "take fewer blocks or a smaller kernel"
+                        "use fewer blocks or a smaller kernel"
                     )
                 maps.append((height, width, self.filters * 2**block))
         return maps
 
     def multiply_adds(self, shape: ImageShape, classes: int) -> int:
-        """Multiply-adds of one sample's forward pass (the backward pass costs about twice that again)."""
+        """Multiply-adds of one sample's forward pass (the backward pass costs about twice as much)."""
         maps = self.layers(shape)
         convolutions = sum(
             height * width * filters * self.kernel_size**2 * source[2]
@@ -109,13 +107,13 @@ def check_value(model: type[Model], name: str, value: Any) -> None:
     """Check one hyperparameter's value against its type and bounds.
 
     Raises:
-        pydantic.ValidationError: it is of another type, or out of bounds.
+        pydantic.ValidationError: wrong type, or out of bounds.
     """
     _adapters(model)[name].validate_python(value, strict=True)
 
 
 def describe_hyperparameters(model: type[Model]) -> list[dict[str, Any]]:
-    """The model's hyperparameters as its JSON schema states them, for the catalogue."""
+    """The model's hyperparameters as in its JSON schema, for the catalogue."""
     return [{"name": name, **described} for name, described in model.model_json_schema()["properties"].items()]
 
 
@@ -133,7 +131,7 @@ def _adapters(model: type[Model]) -> dict[str, TypeAdapter[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One set of hyperparameters: what the search chose, and what one of its fits on all samples costs."""
+    """One set of hyperparameters: the searched ones, and the cost of one fit on all samples."""
 
     params: dict[str, Value]
     multiply_adds: float

@@ -1,4 +1,4 @@
-"""The posted job: one pydantic model that is the request's body, the stored column and the domain's object."""
+"""The posted job: one pydantic model as request body, stored column and domain object."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
@@ -23,17 +23,19 @@ from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Value
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
-Name = Annotated[str, Field(pattern=NAME, max_length=64, description="Letters, digits, `-` and `_` within.")]
+Name = Annotated[
+    str, Field(pattern=NAME, max_length=64, description="Letters and digits; `-` and `_` except at the ends.")
+]
 
 
 class Strict(BaseModel):
-    """Refuses unknown fields, other types, NaN and Infinity."""
+    """Rejects unknown fields, wrong types, NaN and Infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class NameIn:
-    """Marks a string that is one of a registry's names, whatever has been registered by then."""
+    """Marks a string that must be a name in a registry, looked up at validation."""
 
     def __init__(self, registry: Mapping[str, Any]) -> None:
         self._registry = registry
@@ -56,19 +58,19 @@ class NameIn:
 
 
 class DatasetSpec(Strict):
-    """Which data set, and how much of it: the first so many samples, null for all."""
+    """The data set, and how many of its first samples to use: null for all."""
 
     name: Annotated[str, NameIn(DATASETS)] = "mnist"
     train_samples: int | None = Field(None, ge=1, le=60_000)
     test_samples: int | None = Field(None, ge=1, le=10_000)
 
 
-# `rvs` is what scikit-learn's sampler calls. The formulas are scipy's, to the last bit (a test compares them): a frozen
-# scipy distribution gives the same draws fifty times slower.
+# scikit-learn's sampler calls `rvs`. The formulas give scipy's draws bit for bit (a test compares them), fifty times
+# faster than a frozen scipy distribution.
 
 
 class ScaledUniform(Strict):
-    """Uniform from `loc` to `loc + scale`, as scipy states it."""
+    """Uniform from `loc` to `loc + scale`, scipy's parameters."""
 
     distribution: Literal["uniform"]
     loc: float
@@ -107,7 +109,7 @@ class Uniform(_Between):
 
 
 class LogUniform(_Between):
-    """Uniform in the logarithm, from `low` to `high`; scipy calls it `reciprocal` too."""
+    """Log-uniform from `low` to `high`; scipy's other name for it is `reciprocal`."""
 
     distribution: Literal["loguniform", "reciprocal"]
     low: float = Field(gt=0)
@@ -118,7 +120,7 @@ class LogUniform(_Between):
 
 
 class RandInt(_Between):
-    """Whole numbers from `low` to `high`, `high` excluded."""
+    """Integers from `low` to `high`, `high` excluded."""
 
     distribution: Literal["randint"]
     low: int = Field(ge=-(2**53), le=2**53)
@@ -133,7 +135,7 @@ class RandInt(_Between):
 
 
 Distribution = ScaledUniform | Uniform | LogUniform | RandInt
-# The values' types and bounds are the model's to check, see `search.refusals`.
+# Values are checked against the model's types and bounds in `candidates`.
 Values = Annotated[list[Annotated[Value, SkipValidation]], Field(min_length=1)]
 
 
@@ -170,7 +172,7 @@ def _one_or_many(value: Any) -> str | None:
 
 _NEITHER = {
     "custom_error_type": "one_or_many",
-    "custom_error_message": "Input should be an object from names to values, or a list of such objects",
+    "custom_error_message": "Input should be an object that maps names to values, or a list of such objects",
 }
 Grid = dict[str, Values]
 ParamGrid = Annotated[
@@ -200,14 +202,14 @@ class RandomSearch(Strict):
 
 
 class CrossValidation(Strict):
-    """`cv` stratified folds, unshuffled; with `refit` the winner is trained on everything and judged once."""
+    """`cv` stratified folds, unshuffled; with `refit` the best trial is trained on all samples and tested once."""
 
     cv: int = Field(3, ge=2, le=10)
     refit: bool = True
 
 
 class Holdout(Strict):
-    """The last share of the training samples validates, as Keras's `validation_split` takes it."""
+    """Validation on the last share of the training samples, like Keras's `validation_split`."""
 
     validation_split: float = Field(gt=0, lt=1)
     refit: bool = True
@@ -232,12 +234,12 @@ Evaluation = Annotated[
 
 
 class Limits(Strict):
-    """What a job may take: null is no limit."""
+    """Limits of a job; null is no limit."""
 
     max_parallel_fits: int | None = Field(None, ge=1, le=10_000, description="Fits trained at the same time.")
-    fit_timeout_seconds: float = Field(3600, gt=0, le=7 * 24 * 3600, description="A fit that takes longer is stopped.")
+    fit_timeout_seconds: float = Field(3600, gt=0, le=7 * 24 * 3600, description="A fit that takes longer fails.")
     max_failed_trials: int | None = Field(
-        None, ge=0, le=10_000, description="The job fails as soon as more trials than this have failed."
+        None, ge=0, le=10_000, description="The job fails once more trials than this have failed."
     )
 
 
@@ -246,7 +248,7 @@ def _without_default(schema: JsonDict) -> None:
 
 
 def _as_additional_properties(schema: JsonDict) -> None:
-    """State a dictionary whose keys have a pattern as generators of clients understand it."""
+    """State a dictionary whose keys match a pattern in a way that client generators understand."""
     [(pattern, value)] = cast(JsonDict, schema.pop("patternProperties")).items()
     schema["additionalProperties"] = value
     schema["propertyNames"] = {**cast(JsonDict, schema["propertyNames"]), "pattern": pattern}
@@ -260,12 +262,12 @@ class JobSpec(Strict):
     model: Annotated[str, NameIn(MODELS)] = "cnn"
     search: Annotated[GridSearch | RandomSearch, Field(discriminator="strategy")]
     fixed: dict[str, Annotated[Value, SkipValidation]] = Field(
-        {}, description="Hyperparameters that are not searched; what neither names takes the model's default."
+        {}, description="Hyperparameters that are not searched; all others have the model's defaults."
     )
-    # Generators of clients drop a model with an object as the default of a choice: the description tells it.
+    # Client generators drop a union whose default is an object, so the default is in the description only.
     evaluation: Evaluation = Field(
         CrossValidation(),
-        description='Left out it is three stratified folds and a refit, `{"cv": 3, "refit": true}`.',
+        description='Default: three stratified folds and a refit, `{"cv": 3, "refit": true}`.',
         json_schema_extra=_without_default,
     )
     random_state: int = Field(0, ge=0, le=2**32 - 1)
@@ -274,22 +276,22 @@ class JobSpec(Strict):
 
     @property
     def folds(self) -> int:
-        """Fits of a trial before the refit."""
+        """Fits per trial, without the refit."""
         return self.evaluation.cv if isinstance(self.evaluation, CrossValidation) else 1
 
     @property
     def train_samples(self) -> int:
-        """Samples of the training set that the job takes."""
+        """Samples of the training set that the job uses."""
         return self.dataset.train_samples or DATASETS[self.dataset.name].train_samples
 
     @property
     def test_samples(self) -> int:
-        """Samples of the test set that the job takes."""
+        """Samples of the test set that the job uses."""
         return self.dataset.test_samples or DATASETS[self.dataset.name].test_samples
 
     @property
     def train_share(self) -> float:
-        """The share of the training samples that a fit of the search trains on; the refit trains on all of them."""
+        """The share of the training samples that a fold's fit trains on; the refit uses all of them."""
         if isinstance(self.evaluation, CrossValidation):
             return (self.evaluation.cv - 1) / self.evaluation.cv
         return 1 - self.evaluation.validation_split

@@ -1,4 +1,4 @@
-"""Reads what is stored of a job leniently: another version of Tunewell may have written it."""
+"""Lenient reading of stored jobs, which another version of Tunewell may have written."""
 
 import json
 from collections.abc import Iterator
@@ -10,25 +10,25 @@ from app.tuning import __version__
 from app.tuning.search.models import MODELS, check_value
 from app.tuning.search.spec import GridSearch, JobSpec
 
-MAX_PLACES = 3  # that are named of what cannot be read
+MAX_PLACES = 3  # named in an `UnreadableSpec`
 
 
 class UnreadableSpec(ValueError):
-    """This version cannot run a stored job; the one that stored it can."""
+    """This version cannot run a stored job, which another version wrote."""
 
     def __init__(self, places: list[str]) -> None:
         where = ", ".join(places[:MAX_PLACES])
         super().__init__(
-            f"Tunewell {__version__} cannot run this job as it is stored: it does not know what stands at {where}. "
-            "It stays as it is and goes on once a version that knows it runs again; it can also be cancelled."
+            f"Tunewell {__version__} cannot run this stored job: unknown content at {where}. "
+            "It continues once a version that supports it runs again; it can also be cancelled."
         )
 
 
 def read_spec(stored: Any) -> JobSpec:
-    """The stored job, without the fields that only another version knows.
+    """The stored job, without fields that this version does not know.
 
     Raises:
-        UnreadableSpec: it asks for what this version does not have.
+        UnreadableSpec: the job needs something that this version does not have.
     """
     try:
         spec = JobSpec.model_validate(stored, extra="ignore")
@@ -48,21 +48,21 @@ def read_spec_or_none(stored: Any) -> JobSpec | None:
 
 
 def load_json(column: Any) -> Any:
-    """A stored JSON value; what is none, or what no answer could hold, as the text that it is."""
+    """A stored JSON value; invalid JSON, or JSON that no response can contain, as plain text."""
     if not isinstance(column, str | bytes):
-        return column  # SQLite turns a bare number into one
+        return column  # SQLite converts bare numbers
     text = column if isinstance(column, str) else column.decode(errors="replace")
     try:
         value = _DECODER.decode(text)
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # fails on half of a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()  # fails on a lone surrogate
     except (ValueError, RecursionError):
         return text
     return value
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
