@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs what was asked for, prints one table and writes it as JSON."""
+"""`python -m benchmarks`: runs the chosen parts, prints one table and writes it as JSON."""
 
 import argparse
 import signal
@@ -26,7 +26,7 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
 
 
 def main() -> int:
-    """The exit code: 1 if anything could not be measured."""
+    """Run the chosen parts; 1 if anything could not be measured."""
     given = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     found_on = machine.describe()
@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(name: str, module: str, size: Size) -> Iterator[Row]:
-    """The part's rows; if it fails, those that it had and one that says why."""
+    """The part's rows; if it fails, the rows so far and one with the reason."""
     try:
         yield from import_module(f"benchmarks.{module}").measure(size)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""How long a POST takes to be accepted, by the number of its trials."""
+"""The time until a POST is accepted, by the number of its trials."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ GOAL_SECONDS = 2.0
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """Posts in turns, each size as often as the others; the jobs stay where they are, as they do for a user."""
+    """Measure POSTs of all sizes in turns; the jobs stay stored, as in real use."""
     with services.databases() as urls, services.broker() as broker, services.home() as place:
         for database in services.DATABASES:
             if database not in urls:

@@ -1,4 +1,4 @@
-"""The article's grid as every peer of the comparison runs it: the same data, folds, model, epochs and metric."""
+"""The example grid as every peer of the comparison runs it: the same data, folds, model, epochs and metric."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Data(NamedTuple):
 
 
 def mnist_file() -> Path:
-    """Keras's archive, where Tunewell looks for it too."""
+    """Keras's archive of MNIST, where Tunewell looks for it too."""
     file = settings().data_dir.expanduser() / "mnist.npz"
     if not file.exists():
         raise FileNotFoundError(f"MNIST is not here: put Keras's mnist.npz at {file}, or set TUNEWELL_DATA_DIR")
@@ -45,7 +45,7 @@ def mnist_file() -> Path:
 
 
 def load(samples: int = SAMPLES) -> Data:
-    """The first so many training images, and all test images."""
+    """The first `samples` training images, and all test images."""
     with np.load(mnist_file()) as arrays:
         x, x_test = (arrays[name][..., None].astype(np.float32) / 255 for name in ("x_train", "x_test"))
         return Data(x[:samples], arrays["y_train"][:samples], x_test, arrays["y_test"])
@@ -57,17 +57,17 @@ def candidates(grid: dict[str, list[Any]]) -> list[Params]:
 
 
 def key(params: Params) -> str:
-    """A candidate's name, the same for every peer."""
+    """A candidate's key, the same for every peer."""
     return json.dumps({name: params[name] for name in sorted(params)})
 
 
 def folds(data: Data) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Rows to train on and rows to judge by, fold by fold."""
+    """Rows to train on and rows to score on, fold by fold."""
     yield from StratifiedKFold(FOLDS).split(data.x, data.y)
 
 
 def model(dropout_rate: float, num_neurons: int, learning_rate: float | None = None) -> Any:
-    """The article's network; compiled if it is given a learning rate."""
+    """The example network; compiled if a learning rate is given."""
     import keras
 
     layers = keras.layers
@@ -88,7 +88,7 @@ def model(dropout_rate: float, num_neurons: int, learning_rate: float | None = N
 
 
 def compile_model(made: Any, learning_rate: float, **options: Any) -> None:
-    """As the article does it."""
+    """Train as the example does."""
     import keras
 
     adam = keras.optimizers.Adam(learning_rate)
@@ -96,7 +96,7 @@ def compile_model(made: Any, learning_rate: float, **options: Any) -> None:
 
 
 def fit(params: Params, x: Any, y: Any) -> Any:
-    """A network of its own, trained as the article trains it."""
+    """A new network, trained as in the example."""
     import keras
 
     keras.backend.clear_session()
@@ -106,11 +106,11 @@ def fit(params: Params, x: Any, y: Any) -> Any:
 
 
 def accuracy(made: Any, x: Any, y: Any) -> float:
-    """The share of images that it names rightly."""
+    """The share of images classified correctly."""
     return float(made.evaluate(x, y, batch_size=BATCH, verbose=0, return_dict=True)["accuracy"])
 
 
 def mean_accuracy(params: Params, data: Data) -> float:
-    """Over the folds, each with a network of its own."""
+    """The mean accuracy over the folds, each with a new network."""
     scores = [accuracy(fit(params, data.x[train], data.y[train]), data.x[t], data.y[t]) for train, t in folds(data)]
     return float(np.mean(scores))

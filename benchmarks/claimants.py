@@ -1,4 +1,4 @@
-"""How many workers one database feeds: fits claimed and recorded, and signs of life, from many claimants at once."""
+"""How many workers one database serves: claims, records and renewals of many claimants at once."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ JOBS = (1, 8)
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """On each database, over one job and over eight."""
+    """Measure on each database, over one job and over eight."""
     with services.databases() as urls:
         for database in services.DATABASES:
             if database not in urls:
@@ -53,7 +53,7 @@ def _row(database: str, url: str, claimants: int, count: int, size: Size) -> Row
 
 
 def _check(engine: Engine) -> None:
-    """No fit has been recorded twice.
+    """Check that no fit has been recorded twice.
 
     Raises:
         AssertionError: one has.

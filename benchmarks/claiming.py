@@ -1,4 +1,4 @@
-"""Claimants: threads of one process that claim and record fits, renew leases and look, as fast as they can."""
+"""Claimants: threads of one process that claim and record fits, renew leases and query, as fast as they can."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ from worker import runner
 
 
 class Rates(NamedTuple):
-    """Of one claimant process, each a second: fits claimed and recorded, leases renewed, looks."""
+    """Rates per second of one claimant process: fits claimed and recorded, leases renewed, queries for cancellation."""
 
     fits: float
     renewals: float
@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 
 def claim(url: str, threads: int, seconds: float) -> Rates:
-    """In a process of its own: what its claimants get done in so many seconds of each kind."""
+    """In a separate process: the rates that its claimants reach, each kind for some seconds."""
     engine = connect(url)
     process = fake.Process()
     fitted = _rate(threads, seconds, lambda name: lambda: runner.run_fits(engine, fake.train, name, name, process, 5))
@@ -56,7 +56,7 @@ def _look(engine: Engine, mine: claims.Claim) -> int:
 
 
 def _rate(threads: int, seconds: float, prepare: Callable[[str], Callable[[], int]]) -> float:
-    """What so many threads get done a second; a call that has done nothing has found nothing left to do."""
+    """Calls per second of some threads; a call that returns nothing means that no work is left."""
     calls = [prepare(f"bench-{os.getpid()}-{number}") for number in range(threads)]
     ended: list[float] = []
     meet()

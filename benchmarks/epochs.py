@@ -1,4 +1,4 @@
-"""An epoch of the article's network: multiply-adds a second, next to what the machine can do and to Keras."""
+"""An epoch of the example network: multiply-adds per second, compared with the machine's rate and with Keras."""
 
 from collections.abc import Iterator
 from statistics import median
@@ -15,7 +15,7 @@ STEPS = 64
 
 
 class Epochs(NamedTuple):
-    """What one process measured at one width."""
+    """The measurements of one process at one width."""
 
     seconds: dict[str, list[float]]  # of an epoch, by who trained
     matrix_rates: list[float]
@@ -23,7 +23,7 @@ class Epochs(NamedTuple):
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """Alone, then two processes at a time: as many as the machine has cores is how Tunewell runs."""
+    """Measure alone, then with two processes at a time, as Tunewell runs on two cores."""
     samples, repeats = size.of(12_000, 1_600), size.of(5, 3)
     for count, how in PROCESSES.items():
         found = together(count, time_epochs, samples, repeats)
@@ -32,7 +32,7 @@ def measure(size: Size) -> Iterator[Row]:
 
 
 def time_epochs(samples: int, repeats: int) -> list[Epochs]:
-    """In a process of its own: every width, the repetitions of the ways in turns."""
+    """In a separate process: every width, alternating between the ways."""
     from benchmarks import trainers
 
     arrays, data = trainers.Bytes(), article.load(samples)
@@ -65,7 +65,7 @@ def _keras(width: int, data: article.Data, **options: Any) -> Any:
 
 
 def _rows(title: str, processes: list[Epochs], samples: int) -> Iterator[Row]:
-    """Means of what the processes measured, the median over each one's repetitions."""
+    """Means over the processes of each one's median."""
     seconds = {name: _mean([median(one.seconds[name]) for one in processes]) for name in processes[0].seconds}
     limit = _mean([max(one.matrix_rates) for one in processes])
     work = processes[0].multiply_adds

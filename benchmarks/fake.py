@@ -1,4 +1,4 @@
-"""A training that takes no time, and a process that nobody watches."""
+"""Training that takes no time, and a process without a watchdog."""
 
 from app.tuning.jobs.claims import Claim, Result
 from worker.runner import LeaseHeartbeat
@@ -16,13 +16,13 @@ def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
 
 
 class Process:
-    """What `worker.runner` knows of the process that it runs in."""
+    """The training process as `worker.runner` sees it."""
 
     def stopping(self) -> bool:
         return False
 
     def watch(self, within: float) -> None:
-        """There is no watchdog to wind up."""
+        """There is no watchdog to arm."""
 
     def rest(self) -> None:
-        """There is no watchdog to stop."""
+        """There is no watchdog to disarm."""

@@ -1,4 +1,4 @@
-"""What a fit costs that is not arithmetic, after the first one of its architecture."""
+"""The fixed cost of a fit, besides its arithmetic, after the first one of its architecture."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,14 +15,14 @@ SAMPLES = 160  # the small fit; the other one has twice as many, and what is lef
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """Tunewell's beside Keras's, one thread each."""
+    """Measure Tunewell's beside Keras's, one thread each."""
     for width, (ours, theirs) in alone(time_fits, size.of(15, 5), size.of(7, 3)).items():
         yield Row(PART, f"fixed cost of a fit, {width} neurons: Tunewell", 1e3 * ours, "ms")
         yield Row(PART, f"fixed cost of a fit, {width} neurons: Keras", 1e3 * theirs, "ms", theirs / ours, "Tunewell")
 
 
 def time_fits(repeats: int, keras_repeats: int) -> dict[int, tuple[float, float]]:
-    """In a process of its own: seconds of Tunewell's and of Keras's fixed cost, by width."""
+    """In a separate process: seconds of Tunewell's and of Keras's fixed cost, by width."""
     from benchmarks import trainers
 
     arrays, data = trainers.Bytes(), article.load(2 * SAMPLES)
@@ -40,7 +40,7 @@ def time_fits(repeats: int, keras_repeats: int) -> dict[int, tuple[float, float]
 
 
 def _fixed(fit: Callable[[int, int, int], Any], width: int, repeats: int) -> float:
-    """The time of a fit on no samples at all, by the line through two sizes; scoring is in it."""
+    """The time of a fit on zero samples, extrapolated from two sizes; scoring included."""
     from benchmarks.trainers import seconds
 
     fit(width, SAMPLES, 0)

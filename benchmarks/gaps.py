@@ -1,4 +1,4 @@
-"""The time between a fit that has ended and the next one's start in a busy worker, which trains nothing at all."""
+"""The time between the end of a fit and the start of the next in a busy worker with empty training."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ GOAL_MS = 15.0
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """With one worker and with two, on each database."""
+    """Measure with one worker and with two, on each database."""
     with services.databases() as urls, services.broker() as broker:
         for database in services.DATABASES:
             if database not in urls:

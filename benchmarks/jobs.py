@@ -1,4 +1,4 @@
-"""Jobs for measurements: posted over HTTP, or written straight into a database, run or already half done."""
+"""Jobs for measurements: posted over HTTP, or written to a database, new or half done."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,6 +1,6 @@
-"""A client that polls as fast as it is answered: `python -m benchmarks.load URL --connections 4 --seconds 3`.
+"""A client that polls as fast as it gets responses: `python -m benchmarks.load URL --connections 4 --seconds 3`.
 
-Loopback only, and it stops by itself. It prints JSON: answers, seconds and each answer's latency.
+Loopback only, and it stops by itself. It prints JSON: responses, seconds and each response's latency.
 """
 
 import argparse
@@ -16,11 +16,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def poll(url: str, connections: int, seconds: float) -> tuple[list[float], float]:
-    """Latencies in seconds, and how long all of it took.
+    """Latencies in seconds, and the total time.
 
     Raises:
         ValueError: the URL is not on this machine.
-        RuntimeError: an answer was not 200.
+        RuntimeError: a response was not 200.
     """
     parts = urlsplit(url)
     if parts.hostname not in LOOPBACK:
@@ -53,7 +53,7 @@ def poll(url: str, connections: int, seconds: float) -> tuple[list[float], float
 
 
 def main() -> None:
-    """What `benchmarks.polling` starts, so that the load has an interpreter of its own."""
+    """The command that `benchmarks.polling` starts, so that the load has its own interpreter."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--connections", type=int, default=4)

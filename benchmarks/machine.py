@@ -1,4 +1,4 @@
-"""What the figures were measured on, and whether it had its hands free."""
+"""The machine on which the figures were measured, and its other load."""
 
 import os
 import platform
@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
 
 
 def warning(machine: dict[str, Any]) -> str | None:
-    """What to say when others use the machine too."""
+    """A warning if others use the machine too."""
     if machine["others_use_cores"] < BUSY:
         return None
     load = ", ".join(f"{value:.1f}" for value in machine["load_average"])
@@ -55,7 +55,7 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of this checkout; None where it is none."""
+    """Git's output for this checkout; None outside of one."""
     try:
         done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

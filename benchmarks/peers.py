@@ -1,4 +1,4 @@
-"""The article's grid by what a user would pick instead: `python -m benchmarks.peers NAME`, JSON on the last line.
+"""The example grid with what one would use instead: `python -m benchmarks.peers NAME`, JSON on the last line.
 
 Each has TensorFlow's own threading: what its user gets who sets nothing.
 """
@@ -29,7 +29,7 @@ Started = Callable[[], None]  # to be called when all that a search needs is imp
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: mean accuracy of each candidate, by its key, and how many fits that took."""
+    """The result of a search: mean accuracy of each candidate by its key, and the number of fits."""
 
     best: Params
     means: dict[str, float]
@@ -46,7 +46,7 @@ class Peer:
 
 
 def loop(grid: Grid, data: Data, started: Started) -> Found:
-    """The article's: candidate by candidate, fold by fold, in one process."""
+    """A loop over Keras `fit`: candidate by candidate, fold by fold, in one process."""
     import keras
 
     started()
@@ -91,7 +91,7 @@ def _warm_up() -> None:
 
 
 def keras_tuner(grid: Grid, data: Data, started: Started) -> Found:
-    """KerasTuner's own grid search, with the folds inside of a trial, as its guide has it.
+    """KerasTuner's own grid search, with the folds inside a trial, as in its guide.
 
     In one process: in two under its chief it took half as long again, because a process that waits for the next
     point asks for it without a pause.
@@ -146,7 +146,7 @@ def optuna(grid: Grid, data: Data, started: Started) -> Found:
 
 
 def optuna_process(grid: Grid, journal: str) -> None:
-    """The other one of Optuna's two: starts when it is told to."""
+    """The second of Optuna's processes: starts on a signal."""
     objective = _objective(grid, article.load())
     print("ready", flush=True)
     sys.stdin.readline()
@@ -180,7 +180,7 @@ def _found(means: list[tuple[Params, float]], fits: int) -> Found:
 
 
 PEERS = {
-    "loop": Peer("the article's loop: Keras fit, one process", ("keras",), loop),
+    "loop": Peer("a loop over Keras fit, one process", ("keras",), loop),
     "sklearn": Peer("GridSearchCV(n_jobs=2) with SciKeras", ("keras", "scikeras"), grid_search),
     "keras-tuner": Peer("KerasTuner GridSearch, one process", ("keras", "keras_tuner"), keras_tuner),
     "optuna": Peer("Optuna GridSampler, two processes", ("keras", "optuna"), optuna),
@@ -188,7 +188,7 @@ PEERS = {
 
 
 def run(name: str, grid: Grid) -> dict[str, Any]:
-    """Search, train the winner on everything and judge it once; seconds of each part."""
+    """Search, train the best on the whole training set and score it once; seconds of each part."""
     data = article.load()
     marks: list[float] = []
     found = PEERS[name].search(grid, data, lambda: marks.append(time.perf_counter()))
@@ -201,7 +201,7 @@ def run(name: str, grid: Grid) -> dict[str, Any]:
 
 
 def main() -> None:
-    """What `benchmarks.search` starts, each peer in a process of its own."""
+    """The command that `benchmarks.search` starts, each peer in its own process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=[*PEERS, "optuna-process"])
     parser.add_argument("--grid", type=json.loads, default=article.GRID)

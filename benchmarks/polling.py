@@ -1,4 +1,4 @@
-"""What polling costs with 27 and with 10,000 trials, while nothing is trained and while two workers train."""
+"""The time of polling with 27 and with 10,000 trials, while nothing is trained and while two workers train."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ Found = dict[tuple[str, int], dict[str, float]]  # by call and trials: what `NAM
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """On each database, first idle and then while two workers train."""
+    """Measure on each database, first idle and then while two workers train."""
     with services.databases() as urls, services.broker() as broker:
         for database in services.DATABASES:
             if database not in urls:
@@ -56,7 +56,7 @@ def _on(database: str, url: str, broker: str, size: Size) -> Iterator[Row]:
 
 
 def _polled(service: services.Service, ids: dict[int, UUID], seconds: int, rounds: int) -> Found:
-    """Rounds of every call at both sizes in turns; of the rounds the median."""
+    """The median over rounds of every call, alternating between both sizes."""
     found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for _ in range(rounds):
         for call, path in CALLS.items():

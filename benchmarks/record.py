@@ -1,4 +1,4 @@
-"""Where measurements are kept that the documentation cites."""
+"""Where the measurements that the documentation cites are stored."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ SHOWN = "docs/benchmarks"
 
 
 def new_file(machine: dict[str, Any]) -> Path:
-    """A file named for the day and the commit; ends the program where the code measured is not a commit's."""
+    """A file named by day and commit; ends the program if there are uncommitted changes."""
     if not machine["commit"] or machine["uncommitted_changes"]:
         sys.exit("--record: commit your changes first, so that the figures belong to a commit")
     day, commit = machine["date"][:10], machine["commit"][:7]

@@ -1,4 +1,4 @@
-"""What a measurement found: rows of one table, printed and written as JSON."""
+"""The results of a measurement: rows of one table, printed and written as JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ COLUMNS = ("part", "figure", "value", "ratio", "to", "note")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: a value, and where it is a ratio, of what to what."""
+    """One figure: a value and, for a ratio, what is compared."""
 
     part: str
     figure: str
@@ -29,12 +29,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: all of it for the record, or just enough to see that it works."""
+    """How much is measured: everything for the record, or just enough to see that it works."""
 
     quick: bool
 
     def of(self, full: int, quick: int) -> int:
-        """One of two numbers."""
+        """Choose the number for this size."""
         return quick if self.quick else full
 
 
@@ -44,14 +44,14 @@ def missing(part: str, what: str) -> Row:
 
 
 def write(file: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
-    """Everything that was found, as JSON."""
+    """Write all rows as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     found = [{name: value for name, value in asdict(row).items() if value not in (None, "")} for row in rows]
     file.write_text(json.dumps({"machine": machine, "rows": found}, indent=1, default=str) + "\n")
 
 
 def show(rows: Sequence[Row]) -> None:
-    """The table, as wide as it needs to be where nobody looks at a terminal."""
+    """Print the table, at full width if the output is not a terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

@@ -15,7 +15,7 @@ WARM_UP = 200  # images; enough to have imported and compiled everything
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """From the first claim to the end, in workers that are warm."""
+    """Measure from the first claim to the end, in warm workers."""
     article.mnist_file()
     samples, repeats = size.of(article.SAMPLES, 1_000), size.of(3, 1)
     seconds = {workers: _seconds(workers, samples, repeats) for workers in (1, 2)}

@@ -1,4 +1,4 @@
-"""The article's grid: Tunewell against what a user would pick instead."""
+"""The example grid: Tunewell compared with what one would use instead."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ LEARNT = 0.5  # mean accuracy from which on a candidate is one that learns; the 
 
 
 def measure(size: Size) -> Iterator[Row]:
-    """One after the other, each alone on the machine."""
+    """Measure one after the other, each alone on the machine."""
     article.mnist_file()
     ours: list[Run] = []
     yield from _guarded("Tunewell", partial(_tunewell, ours))
@@ -109,7 +109,7 @@ def _told(run: Run) -> str:
 
 
 def _guarded(title: str, measure: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-    """A peer that fails is a row, and the others are measured all the same."""
+    """Measure a peer; its failure is a row, and the others are still measured."""
     try:
         yield from measure()
     except Exception as error:

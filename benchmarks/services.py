@@ -1,4 +1,4 @@
-"""The real parts of Tunewell, started for a measurement in a home of their own and gone afterwards."""
+"""The real parts of Tunewell, started for a measurement in their own home and removed afterwards."""
 
 import os
 import re
@@ -27,7 +27,7 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Service:
-    """A running Tunewell: where it is, its processes, and how long it took to be ready."""
+    """A running Tunewell: its URL, its processes, and how long it took to be ready."""
 
     url: str
     process: psutil.Process
@@ -36,13 +36,13 @@ class Service:
 
 @contextmanager
 def home() -> Iterator[Path]:
-    """A folder that is gone afterwards, its name short enough for a socket's path."""
+    """A temporary folder whose name is short enough for a socket's path."""
     with tempfile.TemporaryDirectory(prefix="tw-bench-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def environment(place: Path, **more: str) -> dict[str, str]:
-    """For a Tunewell in this home, whatever is set around the benchmark; only the data set's folder is kept."""
+    """The environment for a Tunewell in this home, without the benchmark's own settings except the data folder."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWELL_")}
     data = str(settings().data_dir.expanduser().absolute())
     return {**clean, "TUNEWELL_HOME": str(place), "TUNEWELL_DATA_DIR": data, "PYTHONUNBUFFERED": "1", **more}
@@ -88,7 +88,7 @@ def api(place: Path, **urls: str) -> Iterator[Service]:
 
 @contextmanager
 def workers(place: Path, count: int, app: str, **urls: str) -> Iterator[list[psutil.Process]]:
-    """So many workers of one process each; `app` is `worker.tasks` or one whose training is faked."""
+    """Workers of one process each; `app` is `worker.tasks` or one with fake training."""
     command = ["celery", "-A", app, "worker", "--concurrency", "1", "--loglevel", "WARNING"]
     quiet = ["--without-mingle", "--without-gossip"]
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def wait(client: Client, job_id: str, most: float = 3600.0, workers: Sequence[ps
     """The job once it has ended.
 
     Raises:
-        TimeoutError: it has not within so many seconds.
+        TimeoutError: it has not ended within `most` seconds.
         RuntimeError: one of the workers that train it is gone.
     """
     deadline = time.monotonic() + most
@@ -157,14 +157,14 @@ class Durable(servers.Postgres):
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """The URL of a broker of the benchmark's own."""
+    """The URL of a broker for the benchmark alone."""
     with servers.broker() as server:
         yield server.url
 
 
 @contextmanager
 def databases() -> Iterator[dict[str, Callable[[], str]]]:
-    """For each kind of database that is installed here, what gives the URL of an empty one."""
+    """For each installed kind of database, a factory of the URL of an empty one."""
     with home() as place, ExitStack() as stack:
         found = {"SQLite": lambda: f"sqlite:///{place / f'{time.monotonic_ns()}.db'}"}
         if programs := _postgres_programs():

@@ -33,7 +33,7 @@ DEFAULTS: dict[str, int | float | str] = {
 
 
 def self_times(run: Callable[[], Any]) -> Counter[str]:
-    """Picoseconds by operation, without what it called, on the thread that computed most."""
+    """Picoseconds by operation, without nested ones, on the thread that computed most."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     with tempfile.TemporaryDirectory() as folder:

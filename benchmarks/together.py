@@ -1,4 +1,4 @@
-"""Runs a function in several fresh processes at the same time, step by step where they have to meet."""
+"""Runs a function in several new processes at the same time, with a barrier between steps."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +12,7 @@ _barrier: Barrier | None = None
 
 
 def together(count: int, function: Callable[..., Found], *arguments: Any) -> list[Found]:
-    """What each of `count` new processes found; the first error is raised here."""
+    """The results of `count` new processes; the first error is raised here."""
     context = get_context("spawn")
     share = context.Barrier(count, timeout=LONGEST_STEP)
     with ProcessPoolExecutor(count, context, initializer=_keep, initargs=(share,)) as pool:
@@ -21,12 +21,12 @@ def together(count: int, function: Callable[..., Found], *arguments: Any) -> lis
 
 
 def alone(function: Callable[..., Found], *arguments: Any) -> Found:
-    """What one new process found."""
+    """The result of one new process."""
     return together(1, function, *arguments)[0]
 
 
 def meet() -> None:
-    """Wait until every process has come to this point."""
+    """Wait until every process has reached this point."""
     if _barrier:
         _barrier.wait()
 

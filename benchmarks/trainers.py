@@ -1,4 +1,4 @@
-"""Tunewell's training and Keras's in one process, each on one thread, and the rate that both are held against."""
+"""Tunewell's training and Keras's in one process, each on one thread, and the machine's rate as reference."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Params = dict[str, Any]
 
 
 def hyperparameters(**chosen: Any) -> Params:
-    """The article's network with these hyperparameters."""
+    """The example network with these hyperparameters."""
     return Cnn.model_validate({"batch_size": article.BATCH, "epochs": 1, **chosen}).model_dump()
 
 
@@ -29,7 +29,7 @@ class Bytes:
         self.rows = np.arange(len(self.labels), dtype=np.int32)
 
     def split(self, samples: int, scored: int) -> trainer.Split:
-        """Train on the first so many, score on as many of the last."""
+        """Train on the first `samples`, score on the last `scored`."""
         rows, judged = self.rows[:samples], self.rows[-scored:]
         return trainer.Split(
             self.images, self.labels, rows, self.images, self.labels, judged, 255.0, article.CLASSES, False
@@ -42,7 +42,7 @@ def train(params: Params, split: trainer.Split, seed: int = 1) -> None:
 
 
 def multiply_adds(params: Params) -> int:
-    """Of training on one image.
+    """The multiply-adds of training on one image.
 
     Forward once, and backward twice as much again: the gradients by each layer's weights and by its input. The first
     layer's input is the image, whose gradient nobody needs. Only matrix products and convolutions are counted, not the
@@ -64,7 +64,7 @@ def matrix_rate() -> float:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """How long a call takes."""
+    """The seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Workers whose training is faked to nothing: `celery -A benchmarks.worker worker`. All else is the real thing."""
+"""Workers with empty training: `celery -A benchmarks.worker worker`. Everything else is real."""
 
 import time
 from dataclasses import replace
@@ -22,7 +22,7 @@ def run_next_fit(self: Task) -> None:
 
 
 def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-    """Nothing; as its seconds it notes how long this process has not been training before."""
+    """Return at once; the result's seconds are the time since this process last trained."""
     global _returned
     idle = time.perf_counter() - _returned
     result = replace(fake.train(claim, keeper), fit_seconds=idle)
