@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras", reason="Keras is not installed")
 
 import tensorflow as tf  # noqa: E402
 
-from worker.cnn import architecture, program  # noqa: E402
+from worker.cnn import architecture, optimizers, program, tensors  # noqa: E402
 
 Hyperparameters = dict[str, int | float | str]
 Weights = list[np.ndarray]
@@ -79,9 +79,9 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
     ours.reset(0)
     for variable, value in zip(ours._all(), _laid_out(ours.shape, weights), strict=True):
         variable.value.assign(value)
-    images = program.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
-    batch, key = program.to_tensor(count, "int32"), program.to_tensor([1], "uint64")
-    labels = program.to_tensor(SPLIT.labels[:count], "uint8")
+    images = tensors.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
+    batch, key = tensors.to_tensor(count, "int32"), tensors.to_tensor([1], "uint64")
+    labels = tensors.to_tensor(SPLIT.labels[:count], "uint8")
     ours.train(images, labels, batch, training._rates(h, SPLIT.scale), program.Totals.zero(), key)
     return [before - after for before, after in zip(weights, ours.weights(), strict=True)]
 
@@ -94,15 +94,15 @@ def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray)
     weight = ours.head[0]  # the dense layer's bias
     weight.value.assign(start)
     for number, gradient in enumerate(steps_taken, 1):
-        change = program._updater(ours.shape, program.to_tensor(number, "float32"), rates, ours.momentum_product)
-        change(weight, program.to_tensor(gradient, "float32"))
+        change = optimizers.make_update(ours.shape, tensors.to_tensor(number, "float32"), rates, ours.momentum_product)
+        change(weight, tensors.to_tensor(gradient, "float32"))
     moved: np.ndarray = weight.value.numpy()
     return moved
 
 
 def classified_rightly(logits: np.ndarray, labels: np.ndarray) -> int:
     """The number of rows that our graph counts as correct."""
-    return int(program._correct(tf.constant(logits), tf.constant(labels)))
+    return int(program.count_correct(tf.constant(logits), tf.constant(labels)))
 
 
 def _laid_out(shape: Any, weights: Weights) -> Weights:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from worker import memory
-from worker.cnn import program
+from worker.cnn import program, tensors
 from worker.cnn.architecture import Architecture
 from worker.processor import name_processor
 
@@ -110,7 +110,7 @@ def describe_environment() -> dict[str, str]:
     packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
     return {
         "python": python_version(),
-        "tensorflow": program.TENSORFLOW_VERSION,
+        "tensorflow": tensors.TENSORFLOW_VERSION,
         **packages,
         "processor": name_processor(),
     }
@@ -161,11 +161,11 @@ class _Fit:
         self.batch = int(hyperparameters["batch_size"])
         self.rates = _rates(hyperparameters, split.scale)
         self.orders = draw_orders(split.rows, seed)
-        self.dropout_key = program.to_tensor(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64), "uint64")
+        self.dropout_key = tensors.to_tensor(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64), "uint64")
 
     def train_epoch(self) -> _Means:
         """One pass over the training rows in a fresh order."""
-        batch = program.to_tensor(self.batch, "int32")
+        batch = tensors.to_tensor(self.batch, "int32")
 
         def call(images: Any, labels: Any, totals: program.Totals) -> program.Totals:
             return self.warm.program.train(images, labels, batch, self.rates, totals, self.dropout_key)
@@ -176,7 +176,7 @@ class _Fit:
     def score(self) -> _Means:
         """One pass over the scored rows, without dropout."""
         size = self.warm.program.shape.score_batch()
-        batch = program.to_tensor(size, "int32")
+        batch = tensors.to_tensor(size, "int32")
 
         def call(images: Any, labels: Any, totals: program.Totals) -> program.Totals:
             return self.warm.program.score(images, labels, batch, self.rates, totals)
@@ -195,7 +195,7 @@ class _Fit:
             self.report(pace.window(len(chunk)))
             mark = time.perf_counter()  # a report may wait for the database, which is no part of the pace
             seen = np.take(images[chunk].reshape(len(chunk), -1), windows, axis=1)
-            totals = call(program.to_tensor(seen, "uint8"), program.to_tensor(labels[chunk], "uint8"), totals)
+            totals = call(tensors.to_tensor(seen, "uint8"), tensors.to_tensor(labels[chunk], "uint8"), totals)
             loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
             pace.learn(len(chunk), time.perf_counter() - mark)
         return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began)
@@ -252,10 +252,10 @@ def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Ar
     )
 
 
-def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> program.Rates:
+def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> tensors.Rates:
     made = {"scale": scale, "dropout_scale": 1.0 / (1.0 - float(hyperparameters["dropout_rate"]))}
-    values = ({**hyperparameters, **made}[name] for name in program.Rates._fields)
-    return program.Rates(*(program.to_tensor(value, "float32") for value in values))
+    values = ({**hyperparameters, **made}[name] for name in tensors.Rates._fields)
+    return tensors.Rates(*(tensors.to_tensor(value, "float32") for value in values))
 
 
-program.configure_tensorflow()
+tensors.configure_tensorflow()

@@ -1,0 +1,62 @@
+"""What every part of the compiled network builds on: TensorFlow itself, activations, rates and weights."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# oneDNN multiplies the thin matrices of small batches up to twice as fast; TensorFlow leaves it off on many CPUs.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from app.tuning.logs import log_native_stderr
+
+with log_native_stderr():
+    import tensorflow
+
+tf: Any = tensorflow  # It ships no types. Imported only here, after its environment is set.
+Tensor = Any
+TENSORFLOW_VERSION: str = tf.__version__
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": tf.nn.relu,
+    "elu": tf.nn.elu,
+    "tanh": tf.nn.tanh,
+    "gelu": lambda x: tf.nn.gelu(x, approximate=False),
+}
+
+
+def configure_tensorflow() -> None:
+    """Make TensorFlow deterministic, one thread a process, modest with a GPU's memory; call before its first use."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+        # One thread of a CPU is deterministic by itself, and its ordinary kernels are the faster ones.
+        tf.config.experimental.enable_op_determinism()
+
+
+def to_tensor(values: Any, kind: str) -> Tensor:
+    """A copy of the values as TensorFlow holds them; `kind` is a dtype's name."""
+    return tf.constant(values, kind)
+
+
+class Rates(NamedTuple):
+    """What the graph takes as arguments, float32 each: hyperparameters, and `scale`, the largest pixel."""
+
+    scale: float
+    dropout_scale: float  # 1 / (1 - dropout_rate), for which float32 can be too coarse: it takes 0.99999999 for 1
+    learning_rate: float
+    dropout_rate: float
+    momentum: float
+    weight_decay: float
+    l1: float
+    l2: float
+
+
+class Weight:
+    """A variable and what the optimizer remembers of it."""
+
+    def __init__(self, size: tuple[int, ...], slots: int) -> None:
+        self.value = tf.Variable(tf.zeros(size))
+        self.slots = [tf.Variable(tf.zeros(size)) for _ in range(slots)]
