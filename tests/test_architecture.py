@@ -115,15 +115,15 @@ def test_the_documented_steps_of_a_job_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("module", FOREIGN)
-def test_a_process_loads_nothing_that_is_not_its_own(module: str) -> None:
-    told = subprocess.run(
+def test_no_process_loads_packages_that_belong_to_others(module: str) -> None:
+    printed = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules, sep='\\n')"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded = {name.partition(".")[0] for name in told.stdout.split()}
+    loaded = {name.partition(".")[0] for name in printed.stdout.split()}
     assert not loaded & set(FOREIGN[module])
 
 
