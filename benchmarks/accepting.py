@@ -41,8 +41,8 @@ def _accept(url: str, repeats: int) -> dict[int, float]:
 
 
 def _post(client: httpx2.Client, trials: int) -> float:
-    answer = client.post(
+    response = client.post(
         "/v1/jobs", content=json.dumps(jobs.spec(trials)), headers={"Content-Type": "application/json"}
     )
-    answer.raise_for_status()
-    return answer.elapsed.total_seconds()
+    response.raise_for_status()
+    return response.elapsed.total_seconds()

@@ -34,11 +34,11 @@ def poll(url: str, connections: int, seconds: float) -> tuple[list[float], float
         while time.perf_counter() < until and len(latencies) < MOST_REQUESTS and not wrong:
             began = time.perf_counter()
             connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path)
-            answer = connection.getresponse()
-            answer.read()
+            response = connection.getresponse()
+            response.read()
             latencies.append(time.perf_counter() - began)
-            if answer.status != 200:
-                wrong.append(answer.status)
+            if response.status != 200:
+                wrong.append(response.status)
         connection.close()
 
     began = time.perf_counter()
@@ -48,7 +48,7 @@ def poll(url: str, connections: int, seconds: float) -> tuple[list[float], float
     for thread in threads:
         thread.join()
     if wrong or not latencies:
-        raise RuntimeError(f"{url} answered {wrong}")
+        raise RuntimeError(f"{url} responded with {wrong}")
     return latencies, time.perf_counter() - began
 
 

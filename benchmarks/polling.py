@@ -84,8 +84,8 @@ def _load(url: str, seconds: int) -> tuple[list[float], float]:
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    answer = json.loads(done.stdout)
-    return answer["latencies"], answer["seconds"]
+    response = json.loads(done.stdout)
+    return response["latencies"], response["seconds"]
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def _rows(how: str, found: Found) -> Iterator[Row]:
     for call in CALLS:
         few, many = (found[call, trials] for trials in TRIALS)
         title = f"p50 of {call}, 10,000 trials, {how}"
-        note = f"{_told(many)}; with 27 trials {few['p50_ms']:.1f} ms, {_told(few)}"
+        note = f"{_describe(many)}; with 27 trials {few['p50_ms']:.1f} ms, {_describe(few)}"
         ratio = many["p50_ms"] / few["p50_ms"]
         yield Row(PART, title, many["p50_ms"], "ms", ratio, "27 trials", note, details={"27": few, "10000": many})
 
 
-def _told(one: dict[str, float]) -> str:
+def _describe(one: dict[str, float]) -> str:
     return f"p99 {one['p99_ms']:.1f} ms, {one['requests_per_second']:.0f}/s, {one['cpu_ms']:.1f} ms of CPU each"

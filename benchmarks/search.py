@@ -42,7 +42,7 @@ def _tunewell(ours: list[Run]) -> Iterator[Row]:
         for title in ("Tunewell, two fresh workers", "Tunewell, the same job again in warm workers"):
             run = _posted(client)
             ours.append(run)
-            yield _row(title, run["wall"], ours, _told(run), run)
+            yield _row(title, run["wall"], ours, _describe(run), run)
 
 
 def _row(title: str, wall: float, ours: list[Run], note: str, run: Run) -> Row:
@@ -76,7 +76,7 @@ def _peer(name: str, title: str, ours: list[Run], size: Size) -> Iterator[Row]:
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1][:300])
     run: Run = json.loads(done.stdout.splitlines()[-1])
-    note = _told(run)
+    note = _describe(run)
     fits, twice = run["fits"], run["fits"] - len(run["means"]) * article.FOLDS
     if size.quick:
         wall += run["seconds"]["search"] * (ALL_FITS / fits - 1)
@@ -102,7 +102,7 @@ def _agreement(ours: dict[str, float], theirs: dict[str, float]) -> Iterator[Row
         yield Row(PART, f"mean accuracy, Tunewell less the loop: {title}", float(apart.mean()), note=note)
 
 
-def _told(run: Run) -> str:
+def _describe(run: Run) -> str:
     best = ", ".join(f"{name} {value:g}" for name, value in sorted(run["best"].items()))
     mean = run["means"][article.key(run["best"])]
     return f"best: {best}; accuracy {mean:.4f} over the folds, {run['test_accuracy']:.4f} on the test set"

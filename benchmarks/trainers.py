@@ -30,9 +30,9 @@ class Bytes:
 
     def split(self, samples: int, scored: int) -> trainer.Split:
         """Train on the first `samples`, score on the last `scored`."""
-        rows, judged = self.rows[:samples], self.rows[-scored:]
+        rows, scored_rows = self.rows[:samples], self.rows[-scored:]
         return trainer.Split(
-            self.images, self.labels, rows, self.images, self.labels, judged, 255.0, article.CLASSES, False
+            self.images, self.labels, rows, self.images, self.labels, scored_rows, 255.0, article.CLASSES, False
         )
 
 

@@ -21,10 +21,10 @@ def run_next_fit(self: Task) -> None:
     run_task(self, train)
 
 
-def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     """Return at once; the result's seconds are the time since this process last trained."""
     global _returned
     idle = time.perf_counter() - _returned
-    result = replace(fake.train(claim, keeper), fit_seconds=idle)
+    result = replace(fake.train(claim, heartbeat), fit_seconds=idle)
     _returned = time.perf_counter()
     return result

@@ -31,9 +31,9 @@ def trouble(ground: Ground, row: Row) -> None:
             job, outage = damage(site, row, search)
             check(site, row, job, expected)
             took = _seconds(site.job(job))
-            told = f"{damage.__name__}: {took:.0f} s with {outage:.0f} s of outage"
-            row.notes.append(told)
-            row.promise(took <= SLOWER * usual + outage, told)
+            duration = f"{damage.__name__}: {took:.0f} s with {outage:.0f} s of outage"
+            row.notes.append(duration)
+            row.promise(took <= SLOWER * usual + outage, duration)
             row.count += 1
 
 
@@ -131,13 +131,13 @@ def deafen(ground: Ground, row: Row, most: float = 60.0) -> None:
     with ground.site("sqlite", workers=2) as site:
         expected = clean(site, search)
         celery = Celery(broker=site.broker.url)
-        told = celery.control.cancel_consumer(QUEUE, destination=site.workers, reply=True, timeout=10)
-        row.promise(len(told) == 2, f"{len(told)} workers stopped consuming")
+        replies = celery.control.cancel_consumer(QUEUE, destination=site.workers, reply=True, timeout=10)
+        row.promise(len(replies) == 2, f"{len(replies)} workers stopped consuming")
         time.sleep(3)  # the call in which each waits for the next message, a second long, still gets one
         posted = time.time()
         job = site.post(search)
         check(site, row, job, expected)
-        row.count = len(told)
+        row.count = len(replies)
         row.reclaims = [min(one.started.timestamp() for one in tries(site, job)) - posted]
         # The first that begins again takes the wakes, and the other misses nothing.
         until(lambda: site.said("restarting it") >= 1, 10)

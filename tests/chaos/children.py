@@ -24,8 +24,10 @@ def lose_children(ground: Ground, row: Row, times: int = 4) -> None:
             for _ in range(times):
                 first, seconds = _act(site, row, act)
                 row.reclaims.append(seconds)
-                told = first.error["type"] if first.error else None
-                row.promise(first.outcome == outcome and told == kind, f"{act}: recorded as {first.outcome}, {told}")
+                recorded = first.error["type"] if first.error else None
+                row.promise(
+                    first.outcome == outcome and recorded == kind, f"{act}: recorded as {first.outcome}, {recorded}"
+                )
         row.count = 2 * times
         row.promise(site.parts[site.workers[0]].process.pid == worker, "the worker died with its child")
     row.promise_within(NEXT_FIT_SECONDS, max(row.reclaims), "the next fit started")

@@ -26,7 +26,7 @@ class Client(threading.Thread):
         self._site, self._pause, self._over = site, pause, threading.Event()
         self.search = spec(1, folds=2)
         self.accepted: list[str] = []
-        self.answers: Counter[int | str] = Counter()
+        self.responses: Counter[int | str] = Counter()
 
     def __enter__(self) -> "Client":
         self.start()
@@ -44,22 +44,22 @@ class Client(threading.Thread):
 
     def _ask(self, http: httpx2.Client, method: str, body: Any) -> None:
         try:
-            answer = http.request(method, "/v1/jobs", json=body)
+            response = http.request(method, "/v1/jobs", json=body)
         except httpx2.HTTPError as error:
-            self.answers[type(error).__name__] += 1
+            self.responses[type(error).__name__] += 1
             return
-        self.answers[answer.status_code] += 1
-        if answer.status_code == 202:
-            self.accepted.append(answer.json()["id"])
+        self.responses[response.status_code] += 1
+        if response.status_code == 202:
+            self.accepted.append(response.json()["id"])
 
-    def judge(self, row: Row) -> None:
+    def check(self, row: Row) -> None:
         """Check that all responses were true, and that every accepted job exists and ends."""
-        others = {answer: count for answer, count in self.answers.items() if answer not in (200, 202, 503)}
+        others = {response: count for response, count in self.responses.items() if response not in (200, 202, 503)}
         row.promise(not others, f"responses other than 200, 202 and 503: {others}")
         for job in self.accepted:
             state = self._site.wait(job, 120)["state"]
             row.promise(state == "succeeded", f"accepted job {job} {state}")
-        row.notes.append(f"responses meanwhile {dict(self.answers)}, {len(self.accepted)} jobs accepted, all ended")
+        row.notes.append(f"responses meanwhile {dict(self.responses)}, {len(self.accepted)} jobs accepted, all ended")
 
 
 def kill_api(ground: Ground, row: Row, kills: int = 8) -> None:
@@ -72,11 +72,11 @@ def kill_api(ground: Ground, row: Row, kills: int = 8) -> None:
             site.parts["api"].kill()
             row.count += 1
             until(site.ready, START_SECONDS)
-        answers = [one.result() for one in asked]
+        responses = [one.result() for one in asked]
         jobs = _all_jobs(site)
         again = [site.post(body, key) for key, body in list(bodies.items())[::10]]
-    row.promise(len(jobs) == POSTS and set(jobs) == set(answers), f"{len(jobs)} jobs from {POSTS} POSTs")
-    row.promise(again == answers[::10], "a repeated POST did not get the first response")
+    row.promise(len(jobs) == POSTS and set(jobs) == set(responses), f"{len(jobs)} jobs from {POSTS} POSTs")
+    row.promise(again == responses[::10], "a repeated POST did not get the first response")
     row.notes.append(f"{len(jobs)} jobs from {POSTS} POSTs")
 
 

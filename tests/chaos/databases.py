@@ -14,9 +14,9 @@ from tests.chaos.report import Row
 from tests.chaos.site import Site, site, spec, until
 from tests.support import servers
 
-GOOD_SECONDS = 5.0  # until the first good answer
+GOOD_SECONDS = 5.0  # until the first good response
 OUTAGE_SECONDS = 6.0
-COMMITS = 8  # of so many, one answer is lost
+COMMITS = 8  # of so many, one response is lost
 
 
 def kill(ground: Ground, row: Row, kills: int = 3) -> None:
@@ -32,8 +32,8 @@ def kill(ground: Ground, row: Row, kills: int = 3) -> None:
                 ground.postgres.kill()
                 time.sleep(OUTAGE_SECONDS)
                 ground.postgres.start()
-                back.append(until(lambda: site.job(job)["state"] != "unknown", 60, "a good answer"))
-        client.judge(row)
+                back.append(until(lambda: site.job(job)["state"] != "unknown", 60, "a good response"))
+        client.check(row)
         check(site, row, job, expected)
     row.count = kills
     row.notes.append(f"first good response after {max(back):.1f} s at most")
@@ -50,7 +50,7 @@ def cut(ground: Ground, row: Row, pause: float = 1.0) -> None:
             while not site.ended(job):
                 row.count += _terminate(ground.postgres, site)
                 time.sleep(pause)
-        client.judge(row)
+        client.check(row)
         check(site, row, job, expected)
 
 
@@ -79,7 +79,7 @@ def lose_commits(ground: Ground, row: Row) -> None:
         with Client(made) as client:
             made.wait(job)
         way.lose_each = 0
-        client.judge(row)
+        client.check(row)
         check(made, row, job, expected)
         row.promise(made.post(search, key) == job, "the key did not bring the same job back")
         row.count = way.lost
@@ -94,18 +94,18 @@ def fill(ground: Ground, row: Row, seconds: float = 12.0) -> None:
         until(lambda: site.job(job)["state"] == "running", 30)
         pages = Path(site.folder) / "pages"
         pages.write_text(str(_pragma(site, "page_count")))
-        answers = []
+        responses = []
         start = time.monotonic()
         while time.monotonic() - start < seconds:
-            answers.append(site.http.post("/v1/jobs", json=spec(200)))
-            answers.append(site.http.get(f"/v1/jobs/{job}"))
+            responses.append(site.http.post("/v1/jobs", json=spec(200)))
+            responses.append(site.http.get(f"/v1/jobs/{job}"))
             time.sleep(0.5)
         pages.write_text(str(UNLIMITED))
         back = until(lambda: site.http.post("/v1/jobs", json=spec(1, folds=2)).status_code == 202, 60)
         check(site, row, job, expected)
         row.promise(_pragma(site, "integrity_check") == "ok", "the file is corrupt")
-    refused = [one for one in answers if one.status_code == 503]
-    others = {one.status_code for one in answers} - {200, 202, 503}
+    refused = [one for one in responses if one.status_code == 503]
+    others = {one.status_code for one in responses} - {200, 202, 503}
     row.count = len(refused)
     row.promise(bool(refused), "the disk was not full")
     row.promise(not others, f"responses other than 200, 202 and 503: {others}")

@@ -40,7 +40,7 @@ def kill_workers(
             check(site, row, job, expected)
         row.count += len(killed)
         row.reclaims += reclaims(row, [one for job in jobs for one in tries(site, job)], killed)
-        row.refused += refusals(site)
+        row.refused += count_late_rejections(site)
         row.notes.append(f"{len(jobs)} jobs of {3 * trials + 1} fits on {kind}")
     row.promise_within(MOST_SECONDS, max(row.reclaims, default=0.0), "claimed again")
     row.promise_within(MEDIAN_SECONDS, median(row.reclaims or [0.0]), "half are claimed again")
@@ -77,7 +77,7 @@ def reclaims(row: Row, attempts: list[Try], killed: list[Kill]) -> list[float]:
     return seconds
 
 
-def refusals(site: Site) -> int:
+def count_late_rejections(site: Site) -> int:
     """How often a worker learned that its fit was no longer its own, with a result or before it had one."""
     return site.said("late result refused") + site.said("fit given up: it is no longer this attempt's")
 
@@ -97,7 +97,7 @@ def freeze_workers(ground: Ground, row: Row, rounds: int = 2, longest: float = 5
             row.count += len(frozen)
             again = [one for one in tries(site, job) if one.outcome in (Outcome.LOST, Outcome.HUNG)]
             row.promise(len(again) >= len(frozen), f"{len(again)} attempts were given up after {len(frozen)} freezes")
-        row.refused = refusals(site)
+        row.refused = count_late_rejections(site)
     row.promise(row.refused >= 2 * rounds, f"{row.refused} of {2 * rounds} late writes were rejected")
 
 
@@ -127,7 +127,7 @@ def come_late(ground: Ground, row: Row) -> None:
         expected = clean(site, search)
         job = site.post(search)
         check(site, row, job, expected)
-        until(lambda: refusals(site) == 1, 30, "the late result is refused")
+        until(lambda: count_late_rejections(site) == 1, 30, "the late result is refused")
         check(site, row, job, expected)
         row.count, row.refused = 1, site.said("late result refused")
         first, second = [one for one in tries(site, job) if one.fit_id == site.acts()[0]["fit"]]

@@ -151,11 +151,11 @@ class Site:
         deadline = time.monotonic() + patience
         while True:
             try:
-                answer = self.http.post("/v1/jobs", json=spec, headers=headers)
-                if answer.status_code == 202:
-                    return str(answer.json()["id"])
-                if answer.status_code != 503:
-                    raise AssertionError(f"{answer.status_code} {answer.text}")
+                response = self.http.post("/v1/jobs", json=spec, headers=headers)
+                if response.status_code == 202:
+                    return str(response.json()["id"])
+                if response.status_code != 503:
+                    raise AssertionError(f"{response.status_code} {response.text}")
             except httpx2.TransportError:
                 pass
             if time.monotonic() > deadline:
@@ -165,9 +165,9 @@ class Site:
     def job(self, job_id: str) -> dict[str, Any]:
         """The job's current state; empty while the API is away."""
         with suppress(httpx2.HTTPError):
-            answer = self.http.get(f"/v1/jobs/{job_id}")
-            if answer.status_code == 200:
-                return dict(answer.json())
+            response = self.http.get(f"/v1/jobs/{job_id}")
+            if response.status_code == 200:
+                return dict(response.json())
         return {"state": "unknown"}
 
     def ended(self, job_id: str) -> bool:

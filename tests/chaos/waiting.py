@@ -93,10 +93,10 @@ def turn_read_only(ground: Ground, row: Row, seconds: float = READ_ONLY_SECONDS)
             finally:
                 _set_read_only(ground, "off")
             until(site.ready, 60, "readyz tells that it can")
-        client.judge(row)
+        client.check(row)
         check(site, row, job, expected)
         _promise_first_attempts(site, row, job)
-        row.count = client.answers[503]
+        row.count = client.responses[503]
         row.notes.append(f"lines of log meanwhile: {lines}")
         row.promise(max(lines.values()) <= MOST_LINES, f"lines of log by each process: {lines}")
         row.promise(row.count > 0, "no request was rejected while the database was read-only")
@@ -125,8 +125,8 @@ def leave_unreadable(ground: Ground, row: Row) -> None:
         _restore(site, unreadable, {"search": newer})
         for job in (lenient, healthy):
             check(site, row, job, expected)
-        told = site.job(unreadable)
-        row.promise((told["error"] or {}).get("type") == "UnreadableSpec", f"its error is {told['error']}")
+        shown = site.job(unreadable)
+        row.promise((shown["error"] or {}).get("type") == "UnreadableSpec", f"its error is {shown['error']}")
         row.promise(site.http.get("/v1/jobs").status_code == 200, "jobs cannot be listed")
         row.promise(site.ready(), "the service says that it is not ready")
         _restore(site, unreadable, {"search": before})

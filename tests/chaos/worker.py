@@ -47,18 +47,18 @@ def run_next_fit(self: Task) -> None:
     run_task(self, train)
 
 
-def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     """Do the candidate's damage, take its time, and return a result that depends only on candidate, fold and seed."""
     labels = claim.spec.labels
-    datasets.load_dataset(claim.spec.dataset.name, keeper.report)
+    datasets.load_dataset(claim.spec.dataset.name, heartbeat.report)
     if claim.attempt == 1 and claim.fold == 0 and claim.trial_number == 0 and (act := labels.get("act")):
         note(claim)
-        ACTS[act](keeper)
+        ACTS[act](heartbeat)
     seconds = 0.0 if labels.get("act") == "be-silent" else int(labels.get("ms", "0")) / 1000
     for epoch in range(1, EPOCHS + 1):
-        spend(keeper, seconds * (1 if "steady" in labels else random.uniform(0.3, 1.7)) / EPOCHS)
+        spend(heartbeat, seconds * (1 if "steady" in labels else random.uniform(0.3, 1.7)) / EPOCHS)
         values = {name: found(claim, epoch, name) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        keeper.epoch({"epoch": epoch, **values, "seconds": found(claim, epoch, "seconds")})
+        heartbeat.epoch({"epoch": epoch, **values, "seconds": found(claim, epoch, "seconds")})
     return Result(
         accuracy=found(claim, "accuracy"),
         loss=found(claim, "loss"),
@@ -75,12 +75,12 @@ def found(claim: Claim, *what: str | int) -> float:
     return int.from_bytes(digest[:7]) / 2**56
 
 
-def spend(keeper: LeaseHeartbeat, seconds: float) -> None:
+def spend(heartbeat: LeaseHeartbeat, seconds: float) -> None:
     """Sleep while reporting."""
     while seconds > 0:
         time.sleep(min(STEP_SECONDS, seconds))
         seconds -= STEP_SECONDS
-        keeper.report()
+        heartbeat.report()
 
 
 def note(claim: Claim) -> None:
@@ -121,9 +121,9 @@ def _be_silent(_: LeaseHeartbeat) -> None:
     time.sleep(22)
 
 
-def _linger(keeper: LeaseHeartbeat) -> None:
+def _linger(heartbeat: LeaseHeartbeat) -> None:
     """Train for a long time while reporting."""
-    spend(keeper, 30)
+    spend(heartbeat, 30)
 
 
 ACTS: dict[str, Callable[[LeaseHeartbeat], None]] = {

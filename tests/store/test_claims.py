@@ -130,7 +130,7 @@ def test_recording_the_same_outcome_of_an_attempt_twice_succeeds(engine: Engine,
     claim = ledger.claim(job_id)
     assert ACTS[act](ledger, claim)
     before = seen(ledger, job_id)
-    assert ACTS[act](ledger, claim), "the answer to the first COMMIT may have been lost"
+    assert ACTS[act](ledger, claim), "the response to the first COMMIT may have been lost"
     assert seen(ledger, job_id) == before
 
 
@@ -148,7 +148,7 @@ def test_epochs_that_are_written_twice_are_stored_once(engine: Engine) -> None:
     ledger = Ledger(engine)
     claim = ledger.claim(ledger.post(grid(1)))
     assert ledger.do(claims.renew, claim, 15.0, EPOCHS[:1])
-    assert ledger.do(claims.renew, claim, 15.0, EPOCHS), "the answer to the first COMMIT may have been lost"
+    assert ledger.do(claims.renew, claim, 15.0, EPOCHS), "the response to the first COMMIT may have been lost"
     assert ledger.do(claims.finish, claim, scored(0.5), EPOCHS[1:])
     assert epochs(ledger, claim.fit_id) == [1, 2]
 
@@ -247,7 +247,7 @@ def test_a_lease_expires_only_if_it_was_not_renewed_since_it_was_read(engine: En
         seen = {lease.hold: lease for lease in claims.list_leases(session)}
     assert set(seen) == {AttemptKey(job_id, one.fit_id, 1) for one in (late, alive)}
     ledger.do(claims.mark_overdue, seen.values())
-    assert ledger.do(claims.renew, alive, LEASE_SECONDS), "nobody has taken it back: it is still the worker's"
+    assert ledger.do(claims.renew, alive, LEASE_SECONDS), "it was not requeued: it is still the worker's"
     lapsed = [ledger.do(claims.expire_lease, seen[AttemptKey(job_id, one.fit_id, 1)], GONE) for one in (late, alive)]
     assert lapsed == [True, False]
     assert not ledger.do(claims.expire_lease, seen[AttemptKey(job_id, late.fit_id, 1)], GONE), "once"

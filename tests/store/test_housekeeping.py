@@ -168,14 +168,14 @@ def test_no_more_wakes_are_sent_than_the_job_may_use_workers(sqlite_engine: Engi
 @contextmanager
 def kept(engine: Engine) -> Iterator[housekeeping.Housekeeper]:
     """Housekeeping in its thread."""
-    keeper = housekeeping.Housekeeper(engine)
-    keeper.prepare()
-    keeper.start()
+    housekeeper = housekeeping.Housekeeper(engine)
+    housekeeper.prepare()
+    housekeeper.start()
     try:
-        yield keeper
+        yield housekeeper
     finally:
-        keeper.stop()
-    assert not keeper.is_alive()
+        housekeeper.stop()
+    assert not housekeeper.is_alive()
 
 
 def eventually(done: Callable[[], bool]) -> bool:
@@ -194,9 +194,9 @@ def test_leases_expire_while_the_broker_is_away(
     claim = ledger.claim(ledger.post(grid(1)))
     queue.kill()
     try:
-        with kept(sqlite_engine) as keeper:
+        with kept(sqlite_engine) as housekeeper:
             assert eventually(lambda: row(sqlite_engine, claim).state == State.QUEUED)
-            assert keeper.well(), "what is wrong is the broker"
+            assert housekeeper.well(), "only the broker is unavailable"
     finally:
         queue.start()
 
@@ -214,19 +214,19 @@ def test_a_failing_chore_is_logged_once_and_the_others_are_done(
     def fail(*arguments: object) -> None:
         next(rounds)
         if not mended.is_set():
-            raise ZeroDivisionError("nobody thought of this")
+            raise ZeroDivisionError("an unforeseen error")
         usual(*arguments)
 
     fail.__name__ = chore
     monkeypatch.setattr(housekeeping, chore, fail)
     monkeypatch.setattr(housekeeping, "ROUND_SECONDS", 0.05)
     Ledger(sqlite_engine).post(grid(1))
-    with kept(sqlite_engine) as keeper:
+    with kept(sqlite_engine) as housekeeper:
         assert eventually(lambda: next(rounds) > 100)
-        assert keeper.lives() and not keeper.well()
+        assert housekeeper.lives() and not housekeeper.well()
         assert chore == "notify_workers" or eventually(lambda: wakes.count_waiting_wakes() > 0)
         mended.set()
-        assert eventually(keeper.well)
+        assert eventually(housekeeper.well)
         assert eventually(lambda: wakes.count_waiting_wakes() > 0)
     said = [(one.levelname, one.message) for one in caplog.records if one.name == "tunewell.house"]
     assert said == [("ERROR", "house-keeping fails"), ("WARNING", "house-keeping goes on")]

@@ -177,7 +177,7 @@ def test_a_newer_tunewell_s_database_is_not_touched(database_url: str, make: Cal
     engine.dispose()
 
 
-def test_a_migration_waits_for_whoever_holds_a_lock(
+def test_a_migration_waits_for_a_lock(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(migrations, "LOCK_SECONDS", 1)

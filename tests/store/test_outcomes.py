@@ -72,7 +72,7 @@ def test_the_last_fold_makes_the_refit_claimable_and_the_refit_ends_the_job(engi
     ledger.finish(refit, 0.8)
     job = ledger.job(job_id)
     assert (job.state, job.best_trial, job.best_accuracy, job.error) == (JobState.SUCCEEDED, 1, 0.9, None)
-    assert job.environment == {"tunewell": "0", "found": "0.8"}, "of what trained the winner"
+    assert job.environment == {"tunewell": "0", "found": "0.8"}, "of the worker that trained the best trial"
     assert ledger.trial(job_id, 1).validation_accuracy == 0.9, "the refit's score decides nothing"
     assert ledger.none_to_claim(job_id)
 

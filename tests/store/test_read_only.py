@@ -39,16 +39,16 @@ def read_only(postgres: Postgres, engine: Engine) -> Iterator[None]:
     """A server that is read-only inside the block, in all its sessions."""
     try:
         set_read_only(postgres, "on")
-        eventually(lambda: told(engine) == "on")
+        eventually(lambda: read_only_setting(engine) == "on")
         time.sleep(1.0)  # the other sessions see it at about the same time
         yield
     finally:
         set_read_only(postgres, "off")
-        eventually(lambda: told(engine) == "off")
+        eventually(lambda: read_only_setting(engine) == "off")
         time.sleep(1.0)
 
 
-def told(engine: Engine) -> str:
+def read_only_setting(engine: Engine) -> str:
     with engine.connect() as connection:
         return str(connection.execute(text("SHOW default_transaction_read_only")).scalar())
 
@@ -81,9 +81,9 @@ def test_changes_are_a_503_and_reads_succeed(
                 problem(client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "k"}), 503)
                 problem(client.post(f"/v1/jobs/{going}/cancel"), 503)
                 problem(client.delete(f"/v1/jobs/{ended}"), 503)
-                answer = client.get("/readyz")
-                problem(answer, 503)
-                assert answer.json()["checks"]["database"] == "unavailable"
+                response = client.get("/readyz")
+                problem(response, 503)
+                assert response.json()["checks"]["database"] == "unavailable"
                 for address in ("/v1/jobs", f"/v1/jobs/{ended}/best", f"/v1/jobs/{going}/trials", "/livez"):
                     assert client.get(address).status_code == 200
         assert client.get("/readyz").status_code == 200
@@ -99,13 +99,13 @@ def test_a_fit_that_ends_while_read_only_is_recorded_on_its_first_attempt(
     ledger = Ledger(own_engine)
     job_id = ledger.post(spec(1, evaluation={"cv": 2, "refit": False}))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         with read_only(postgres, own_engine):
-            keeper.epoch({"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 0.1})
-            keeper.report()
+            heartbeat.epoch({"epoch": 1, "loss": 1.0, "accuracy": 0.5, "seconds": 0.1})
+            heartbeat.report()
             assert database_standing(own_engine) is Standing.UNWRITABLE
         set_read_only(postgres, "on")
-        eventually(lambda: told(own_engine) == "on")
+        eventually(lambda: read_only_setting(own_engine) == "on")
         time.sleep(1.0)
         threading.Timer(2.0, set_read_only, (postgres, "off")).start()
         return scored(0.5)
@@ -166,15 +166,15 @@ def test_no_lease_expires_while_no_worker_can_renew(
         monkeypatch.setattr(housekeeping, f"{name}_SECONDS", seconds)
     ledger = Ledger(own_engine)
     claim = ledger.claim(ledger.post(spec(1)))
-    keeper = housekeeping.Housekeeper(own_engine)
-    keeper.prepare()
+    housekeeper = housekeeping.Housekeeper(own_engine)
+    housekeeper.prepare()
     with read_only(postgres, own_engine):
-        keeper.start()
+        housekeeper.start()
         time.sleep(6)
     try:
         assert ledger.do(claims.renew, claim, 15.0)
     finally:
-        keeper.stop()
+        housekeeper.stop()
 
 
 @pytest.mark.parametrize("state", [*PASSING, "08006", "40001", "53100", "53300", "55P03", "57014", "57P01", "57P03"])

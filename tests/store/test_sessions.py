@@ -19,7 +19,7 @@ from tests.worker.test_outages import Process
 from worker.runner import LeaseHeartbeat, run_fits
 
 
-@pytest.fixture(params=["", "ignore_startup_parameters=options"], ids=["refusing options", "ignoring options"])
+@pytest.fixture(params=["", "ignore_startup_parameters=options"], ids=["rejecting options", "ignoring options"])
 def pooled(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[str]:
     """The URL of an empty database behind PgBouncer."""
     with pgbouncer(postgres, request.param) as port:
@@ -66,7 +66,7 @@ def test_the_service_works_behind_a_pooler(pooled_engine: Engine) -> None:
     with TestClient(create_app(pooled_engine, SilentHouse)) as client, ThreadPoolExecutor(8) as threads:
         job_id = driving.post(client, driving.grid(4))["id"]
         addresses = ["/v1/jobs", f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/trials", "/readyz"] * 50
-        statuses = [answer.status_code for answer in threads.map(client.get, addresses)]
+        statuses = [response.status_code for response in threads.map(client.get, addresses)]
         assert statuses == [200] * len(addresses)
 
 
@@ -76,8 +76,8 @@ def test_workers_train_behind_a_pooler(pooled_engine: Engine) -> None:
     job_id = book.post(ledger.grid(8))
     accuracies = count(1)
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.report()
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.report()
         return scored(next(accuracies) / 64)
 
     def work(name: str) -> int:

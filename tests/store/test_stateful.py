@@ -67,7 +67,7 @@ class ModelJob:
     def claimable(self) -> list[ModelFit]:
         if self.state not in ("queued", "running") or len(self.running()) >= (self.parallel or len(self.fits)):
             return []
-        # The later trials are the dearer ones, and the refit comes when nothing else is left.
+        # Later trials are more expensive, and the refit is claimable when nothing else is left.
         waiting = [fit for fit in self.fits if fit.state == "queued" and fit.trial is not None]
         return sorted(waiting, key=lambda fit: (fit.fold is None, -(fit.trial or 0), fit.fold))
 
@@ -287,7 +287,7 @@ class Store(RuleBasedStateMachine):
                 one.fit.expired = True
 
     @rule()
-    def keep_house(self) -> None:
+    def run_housekeeping(self) -> None:
         long_ago = datetime.now(UTC) - timedelta(hours=1)
         with reading(self.engine) as session:
             late = [lease for lease in claims.list_leases(session) if lease.until < long_ago]

@@ -29,7 +29,7 @@ def test_a_new_job_has_its_trials_fits_and_counters(engine: Engine) -> None:
         *((n, k) for n in range(3) for k in range(4)),
         (None, None),
     ]
-    assert fits[-1].position is None, "the refit waits for a winner"
+    assert fits[-1].position is None, "the refit waits for the best trial"
     assert all((fit.state, fit.attempt, fit.lost_attempts) == (State.QUEUED, 0, 0) for fit in fits)
 
 

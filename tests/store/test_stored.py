@@ -68,7 +68,7 @@ def store_as(engine: Engine, job_id: str, column: str, value: str, table: str = 
 
 def train_all(engine: Engine) -> int:
     """Train everything that a worker may claim."""
-    return runner.run_fits(engine, lambda claim, keeper: scored(0.5), "w1@here", "message", Process(), 100)
+    return runner.run_fits(engine, lambda claim, heartbeat: scored(0.5), "w1@here", "message", Process(), 100)
 
 
 def test_fields_that_this_version_does_not_know_are_ignored_at_every_depth(engine: Engine, client: TestClient) -> None:
@@ -105,11 +105,11 @@ def test_only_the_job_that_cannot_be_run_says_so(part: str, engine: Engine, clie
     record(engine, claim(engine, job["id"]) or pytest.fail("nothing to claim"), 0.5)
     store_as(engine, job["id"], "spec", json.dumps(stored))
     address = f"/v1/jobs/{job['id']}"
-    answer = client.get(address)
-    shown = answer.json()
+    response = client.get(address)
+    shown = response.json()
     assert (shown["state"], shown["spec"], shown["error"]["type"]) == ("running", stored, "UnreadableSpec")
     assert "cannot run this job" in shown["error"]["message"]
-    assert client.get(address, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert client.get(address, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
     assert [one["id"] for one in client.get("/v1/jobs").json()["items"]] == [other["id"], job["id"]]
     for page in ("/trials", "/trials/0", "/results", "/results?format=csv"):
         assert client.get(f"{address}{page}").status_code == 200

@@ -67,9 +67,9 @@ def grid(trials: int, **more: Any) -> Spec:
 
 def post(client: TestClient, spec: Spec) -> dict[str, Any]:
     """The accepted job."""
-    answer = client.post("/v1/jobs", json=spec)
-    assert answer.status_code == 202, answer.text
-    job: dict[str, Any] = answer.json()
+    response = client.post("/v1/jobs", json=spec)
+    assert response.status_code == 202, response.text
+    job: dict[str, Any] = response.json()
     return job
 
 

@@ -154,8 +154,8 @@ class Ledger:
 def _audit_counters(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
     for what, states in (("trials", [trial.state for trial in trials]), ("fits", [fit.state for fit in fits])):
         counted = Counter(states)
-        told = {state: getattr(job, f"{what}_{state}") for state in State}
-        assert told == {state: counted[state] for state in State}, what
+        counters = {state: getattr(job, f"{what}_{state}") for state in State}
+        assert counters == {state: counted[state] for state in State}, what
         assert getattr(job, f"{what}_total") == len(states)
     assert job.cost_left >= 0
 

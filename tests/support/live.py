@@ -89,15 +89,15 @@ class Live:
 
     def get(self, address: str) -> Any:
         """The response to a GET."""
-        answer = self.client.get(address)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = self.client.get(address)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def post(self, spec: dict[str, Any]) -> str:
         """The path of the accepted job."""
-        answer = self.client.post("/v1/jobs", json=spec)
-        assert answer.status_code == 202, answer.text
-        return str(answer.headers["Location"])
+        response = self.client.post("/v1/jobs", json=spec)
+        assert response.status_code == 202, response.text
+        return str(response.headers["Location"])
 
     def wait(self, address: str, *states: str) -> dict[str, Any]:
         """The job, once it is in one of these states, or has ended if none is named."""

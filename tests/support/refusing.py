@@ -31,17 +31,17 @@ def resolved(body: Any, pointer: str) -> Any:
     return body
 
 
-def problem(answer: Response, status: int) -> dict[str, Any]:
+def problem(response: Response, status: int) -> dict[str, Any]:
     """A problem document, after checks that hold for all of them."""
-    assert answer.status_code == status, answer.text[:500]
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert len(answer.content) <= 8192
-    document: dict[str, Any] = answer.json()
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert len(response.content) <= 8192
+    document: dict[str, Any] = response.json()
     assert {"type", "title", "status", "detail"} <= set(document)
     assert document["status"] == status
     assert len(document.get("errors", [])) <= 10
     for secret in ("Traceback", "sqlite", "postgresql", 'File "', "/app/", "site-packages"):
-        assert secret not in answer.text
+        assert secret not in response.text
     return document
 
 

@@ -48,13 +48,13 @@ def test_training_goes_on_without_its_database_and_is_recorded_when_it_is_back(
     job_id = ledger.post(grid(1))
     back = threading.Timer(0.5, postgres.start)
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.epoch(epoch(1))
-        keeper.report()
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.epoch(epoch(1))
+        heartbeat.report()
         postgres.kill()
         for number in (2, 3):
-            keeper.epoch(epoch(number))
-            keeper.report()
+            heartbeat.epoch(epoch(number))
+            heartbeat.report()
         back.start()
         return scored(0.625)
 
@@ -84,7 +84,7 @@ def test_a_result_waits_for_another_write_transaction(sqlite_engine: Engine) -> 
 
     writer = threading.Thread(target=write_at_length)
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         writer.start()
         assert begun.wait(30)
         threading.Timer(0.3, free.set).start()

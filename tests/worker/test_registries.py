@@ -109,6 +109,6 @@ def test_a_model_and_a_data_set_registered_from_outside_are_searched_and_trained
 
 def test_an_unregistered_name_is_rejected(sqlite_client: TestClient) -> None:
     spec = {"search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}, "dataset": {"name": "stripes"}}
-    answer = sqlite_client.post("/v1/jobs", json=spec)
-    assert answer.status_code == 422
-    assert answer.json()["errors"] == [{"pointer": "/dataset/name", "message": "Input should be 'mnist' or 'digits'"}]
+    response = sqlite_client.post("/v1/jobs", json=spec)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"pointer": "/dataset/name", "message": "Input should be 'mnist' or 'digits'"}]

@@ -43,7 +43,7 @@ def run(engine: Engine, train: runner.TrainFit, process: Process | None = None, 
     return runner.run_fits(engine, train, "w1", "m1", process or Process(), most)
 
 
-def accurate(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+def accurate(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     """Training that returns a result at once."""
     return scored(0.5)
 
@@ -51,7 +51,7 @@ def accurate(claim: Claim, keeper: LeaseHeartbeat) -> Result:
 def raising(error: BaseException) -> runner.TrainFit:
     """Training that raises."""
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         raise error
 
     return train
@@ -75,7 +75,7 @@ def test_a_worker_trains_a_job_to_its_end_and_then_finds_nothing(engine: Engine)
     job_id = ledger.post(grid(2))
     seen: list[tuple[int, int | None]] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         seen.append((claim.trial_number, claim.fold))
         assert claim.hyperparameters["optimizer"] == "adam"
         return scored(0.25 + claim.trial_number / 2)
@@ -92,7 +92,7 @@ def test_a_worker_goes_from_fit_to_fit_and_from_job_to_job(engine: Engine) -> No
     jobs = [ledger.post(grid(2, evaluation={"cv": 2, "refit": refit})) for refit in (True, False)]
     seen: list[UUID] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         ledger.audit()
         seen.append(claim.job_id)
         return scored(0.5)
@@ -108,7 +108,7 @@ def test_recording_and_the_next_claim_are_one_transaction(engine: Engine) -> Non
     Ledger(engine).post(grid(2))
     commits: list[int] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         commits.append(0)
         return scored(0.5)
 
@@ -122,7 +122,7 @@ def test_a_worker_that_is_asked_to_stop_claims_no_further_fit(engine: Engine) ->
     job_id = ledger.post(grid(2))
     process = Process()
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         process.asked = True
         return scored(0.5)
 
@@ -138,17 +138,17 @@ def test_a_lost_response_to_the_commit_between_two_fits(engine: Engine, made: bo
     job_id = ledger.post(grid(2, evaluation={"cv": 2, "refit": False}))
     trained: list[int] = []
 
-    def lose_the_answer(connection: Connection) -> None:
-        event.remove(engine, "commit", lose_the_answer)
+    def lose_the_response(connection: Connection) -> None:
+        event.remove(engine, "commit", lose_the_response)
         if made:
             connection.connection.commit()
         raise OperationalError("COMMIT", None, Exception("connection lost"))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         ledger.audit()
         trained.append(claim.fit_id)
         if len(trained) == 1:
-            event.listen(engine, "commit", lose_the_answer)
+            event.listen(engine, "commit", lose_the_response)
         return scored(0.5)
 
     assert run(engine, train, most=50) == 4
@@ -157,7 +157,7 @@ def test_a_lost_response_to_the_commit_between_two_fits(engine: Engine, made: bo
     assert len(set(trained)) == 4
     outcomes = [one.outcome for fit_id in trained for one in ledger.attempts(fit_id)]
     assert outcomes.count(Outcome.SUCCEEDED) == 4
-    assert outcomes.count(Outcome.RELEASED) == made, "what was claimed and not heard of"
+    assert outcomes.count(Outcome.RELEASED) == made, "claimed in the transaction whose response was lost"
 
 
 def test_no_worker_waits_for_a_locked_job_while_holding_another(postgres_engine: Engine) -> None:
@@ -193,7 +193,7 @@ def test_errors_of_the_hyperparameters_are_results(sqlite_engine: Engine, error:
 def test_the_same_error_before_training_is_not_a_result(sqlite_engine: Engine) -> None:
     job_id = Ledger(sqlite_engine).post(grid(1))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         with faults.preparing():
             raise ValueError("the folds cannot be cut")
 
@@ -240,8 +240,8 @@ def test_an_exception_is_a_failed_fit_with_its_reason(engine: Engine) -> None:
 def test_the_epochs_before_an_exception_are_kept(engine: Engine) -> None:
     job_id = Ledger(engine).post(grid(1))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.epoch({"epoch": 1, "loss": math.inf, "accuracy": 0.1, "seconds": 1.0})
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.epoch({"epoch": 1, "loss": math.inf, "accuracy": 0.1, "seconds": 1.0})
         raise ValueError("the loss is not finite")
 
     assert run(engine, train)
@@ -296,11 +296,11 @@ def test_reports_in_quick_succession_query_the_database_once(engine: Engine) -> 
     Ledger(engine).post(grid(1))
     asked: list[str] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         time.sleep(runner.LOOK_SECONDS)
         event.listen(engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
         for _ in range(10):
-            keeper.report()
+            heartbeat.report()
         assert len(asked) == 1
         return scored(0.5)
 
@@ -312,14 +312,14 @@ def test_a_cancellation_stops_training_at_the_next_query(engine: Engine) -> None
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.report()
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.report()
         with writing(engine) as session:
             job = store.lock_job(session, job_id)
             assert job
             store.cancel(session, job)
         time.sleep(runner.LOOK_SECONDS)
-        keeper.report()
+        heartbeat.report()
         raise AssertionError("it went on")
 
     assert run(engine, train)
@@ -333,11 +333,11 @@ def test_a_worker_that_is_asked_to_stop_releases_its_fit_at_no_cost(engine: Engi
     job_id = ledger.post(grid(1))
     process = Process()
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.epoch(EPOCH)
-        keeper.report()
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.epoch(EPOCH)
+        heartbeat.report()
         process.asked = True
-        keeper.report()
+        heartbeat.report()
         raise AssertionError("it went on")
 
     assert run(engine, train, process)
@@ -353,12 +353,12 @@ def test_an_epoch_is_written_with_the_next_report_and_nan_as_null(engine: Engine
     Ledger(engine).post(grid(1))
     rows: list[EpochRow] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.epoch(EPOCH)
-        keeper.report()
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.epoch(EPOCH)
+        heartbeat.report()
         with reading(engine) as session:
             rows.extend(session.scalars(select(EpochRow)).all())
-        keeper.epoch(EPOCH | {"epoch": 2})
+        heartbeat.epoch(EPOCH | {"epoch": 2})
         return scored(0.5)
 
     assert run(engine, train)
@@ -391,7 +391,7 @@ def test_the_outcome_of_a_fit_is_logged(
 def lost_meanwhile(engine: Engine) -> runner.TrainFit:
     """Training whose fit is claimed by another worker before it ends."""
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         with writing(engine) as session:
             session.execute(update(Fit).where(Fit.id == claim.fit_id).values(lease_until=clock(-1)))
             assert claims.lose(session, claim, Outcome.LOST, {"type": "L", "message": "late", "traceback": None})
@@ -416,10 +416,10 @@ def test_training_that_reports_too_late_stops_and_writes_nothing(
 ) -> None:
     job_id = Ledger(engine).post(grid(1))
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        lost_meanwhile(engine)(claim, keeper)
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        lost_meanwhile(engine)(claim, heartbeat)
         time.sleep(runner.LOOK_SECONDS)
-        keeper.report()
+        heartbeat.report()
         raise AssertionError("it went on")
 
     assert run(engine, train)
@@ -432,8 +432,8 @@ def test_reports_arm_the_watchdog_and_it_is_disarmed_between_fits(engine: Engine
     process = Process()
     wound: list[int] = []
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
-        keeper.report(60.0)
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
+        heartbeat.report(60.0)
         wound.append(process.watched)
         return scored(0.5)
 
@@ -452,9 +452,9 @@ def test_the_lease_is_renewed_during_an_announced_long_call(engine: Engine, monk
             until, now = session.execute(select(Fit.lease_until, clock(0)).where(Fit.state == State.RUNNING)).one()
         return float((until - now).total_seconds())
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         for within in (60.0, 2.0):
-            keeper.report(within)
+            heartbeat.report(within)
             time.sleep(1.2)
             left.append(seconds_left())
         return scored(0.5)

@@ -33,11 +33,11 @@ from app.tuning.database import connect
 from worker import celery_process as process, runner
 process.HANG_SECONDS, runner.RENEW_SECONDS = 0.5, 0.0
 
-def train(claim, keeper):
+def train(claim, heartbeat):
     for _ in sys.stdin:
         print("reports", flush=True)
-        keeper.report(0.5)
-        process.process.rest()  # until it is told to go on
+        heartbeat.report(0.5)
+        process.process.rest()  # until the next line
         print("goes on", flush=True)
     from app.tuning.jobs.claims import Result
     return Result(0.5, 0.5, 1.0, 1.0, {})
@@ -121,15 +121,15 @@ def test_waits_for_the_database_do_not_count_towards_a_fits_timeout(
     job_id = ledger.post(grid(1, limits={"fit_timeout_seconds": 4}))
     released = threading.Event()
 
-    def train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+    def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         with ExitStack() as stack:
             stack.enter_context(hold())
             let_go = threading.Timer(5, stack.pop_all().close)
             let_go.start()
-            keeper.report()
+            heartbeat.report()
             let_go.join()
         released.set()
-        keeper.report()
+        heartbeat.report()
         return scored(0.5)
 
     assert run_fits(engine, train, "w1", "m1", Process(), 1)
@@ -150,19 +150,19 @@ def test_no_lease_expires_before_its_worker_had_time_to_write(held: Held, monkey
         with writing(engine) as session:
             renewed.append(claims.renew(session, claim, 6.0))
 
-    keeper = housekeeping.Housekeeper(engine)
-    keeper.prepare()
+    housekeeper = housekeeping.Housekeeper(engine)
+    housekeeper.prepare()
     workers = [threading.Thread(target=renew, args=(claim,)) for claim in held_fits]
     try:
         with hold():
-            keeper.start()
+            housekeeper.start()
             for worker in workers:
                 worker.start()
             time.sleep(10)
         for worker in workers:
             worker.join()
     finally:
-        keeper.stop()
+        housekeeper.stop()
     assert renewed == [True] * 6
 
 
