@@ -108,7 +108,7 @@ def test_only_the_job_that_cannot_be_run_says_so(part: str, engine: Engine, clie
     response = client.get(address)
     shown = response.json()
     assert (shown["state"], shown["spec"], shown["error"]["type"]) == ("running", stored, "UnreadableSpec")
-    assert "cannot run this job" in shown["error"]["message"]
+    assert "cannot run this stored job" in shown["error"]["message"]
     assert client.get(address, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
     assert [one["id"] for one in client.get("/v1/jobs").json()["items"]] == [other["id"], job["id"]]
     for page in ("/trials", "/trials/0", "/results", "/results?format=csv"):
