@@ -74,7 +74,7 @@ def up_command(
         int | None, typer.Option(min=0, help="Worker processes.", show_default="one per GPU, else one per core")
     ] = None,
 ) -> None:
-    """Run the broker, the API and the workers on this machine until Ctrl-C; restart any that die."""
+    """Run broker, API and workers here until Ctrl-C."""
     with require_full_installation():
         from app.local.launcher import run_up
     raise typer.Exit(run_up(host, port, workers))
@@ -82,7 +82,7 @@ def up_command(
 
 @cli.command("demo")
 def demo_command(port: Annotated[int, typer.Option(help="The port to try first.")] = 8000) -> None:
-    """Run an example grid search on this machine from start to end, then stop everything."""
+    """Run an example search here, then stop everything."""
     with require_full_installation():
         from app.cli.demo import run_demo
     raise typer.Exit(run_demo(port))
@@ -188,7 +188,7 @@ def results_command(
 
 @cli.command("cancel")
 def cancel_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Cancel a job: queued fits at once, running ones within seconds."""
+    """Cancel a job; running fits stop within seconds."""
     from app.cli import output
 
     with open_client(url, as_json) as client:

@@ -81,15 +81,15 @@ def _cancel_earlier(client: Client) -> None:
 @contextmanager
 def _service(port: int) -> Iterator[str]:
     """The URL of the service that already runs in this home, or of one that runs for the demo only."""
-    here = settings()
-    home = here.home.absolute()
+    config = settings()
+    home = config.home.absolute()
     if running := read_running(home):
         _note(f"Tunewell already runs at {running['url']}: the demo uses it and leaves it running.")
         yield running["url"]
         return
     _note(f"Starting Tunewell in {home}")
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(_choose_port(port))]
-    without_mark = {name: value for name, value in make_child_environment(here).items() if name != MARK}
+    without_mark = {name: value for name, value in make_child_environment(config).items() if name != MARK}
     process = subprocess.Popen(
         command,
         cwd=PROJECT,

@@ -1,1 +1,1 @@
-"""One machine: what `tunewell up` starts and keeps alive."""
+"""`tunewell up`: starts and supervises the processes of a one-machine service."""

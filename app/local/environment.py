@@ -1,4 +1,4 @@
-"""The environment of the processes that `tunewell up` starts: the user's, less what would change what they are."""
+"""The environment of the processes that `tunewell up` starts: the user's, without options of their libraries."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from app.tuning import urls
 from app.tuning.settings import Settings
 
-MARK = "TUNEWELL_UP"  # set for every child, so that a later start knows what an earlier one left behind
-# uvicorn, Celery and Keras take whatever option is not on their command line from variables that begin so.
+MARK = "TUNEWELL_UP"  # set for every child, so that a later start finds orphans
+# uvicorn, Celery and Keras read options from variables with these prefixes.
 DROPPED_PREFIXES = ("CELERY", "KERAS_", "UVICORN_")
-# Further options of theirs, and what makes Python print, stop or raise where it otherwise would not. How TensorFlow
-# computes (TF_ENABLE_ONEDNN_OPTS, ONEDNN_..., CUDA_...) and where Python finds packages are the user's own affair.
+# More options of theirs, and variables that make Python print, stop or raise. Variables for TensorFlow's computation
+# (TF_ENABLE_ONEDNN_OPTS, ONEDNN_..., CUDA_...) and for Python's search path are kept.
 DROPPED_VARIABLES = {
     *("APP", "BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND", "SKIP_CHECKS"),
     *("C_FAKEFORK", "DJANGO_SETTINGS_MODULE", "FORKED_BY_MULTIPROCESSING", "MP_LOG", "MP_MAIN_FILE"),
@@ -19,8 +19,8 @@ DROPPED_VARIABLES = {
 }
 
 
-def make_child_environment(here: Settings) -> dict[str, str]:
-    """What the children see: paths are absolute, because their working directory is another one."""
+def make_child_environment(config: Settings) -> dict[str, str]:
+    """The children's environment; paths are absolute, because their working directory differs."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -28,19 +28,19 @@ def make_child_environment(here: Settings) -> dict[str, str]:
     }
     return {
         **kept,
-        "TUNEWELL_HOME": str(here.home.absolute()),
-        "TUNEWELL_DATA_DIR": str(here.data_dir.expanduser().absolute()),
-        "TUNEWELL_DATABASE_URL": _absolute(here),
+        "TUNEWELL_HOME": str(config.home.absolute()),
+        "TUNEWELL_DATA_DIR": str(config.data_dir.expanduser().absolute()),
+        "TUNEWELL_DATABASE_URL": _make_database_url(config),
         "PYTHONUNBUFFERED": "1",
-        MARK: str(here.home.absolute()),
+        MARK: str(config.home.absolute()),
     }
 
 
-def _absolute(here: Settings) -> str:
-    """The database's URL with the path of a file made absolute; empty where it is the home's own."""
-    if not here.database_url:
+def _make_database_url(config: Settings) -> str:
+    """The database's URL with an absolute path if it is a file; empty for the default one in the home."""
+    if not config.database_url:
         return ""
-    url = here.database
+    url = config.database
     if url.get_backend_name() == "sqlite":
         url = urls.make_sqlite_url(Path(url.database or "").absolute())
     return url.render_as_string(hide_password=False)

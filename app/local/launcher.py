@@ -1,4 +1,4 @@
-"""`tunewell up`: broker, API and workers of one machine, as children of one process."""
+"""`tunewell up`: runs broker, API and workers of one machine as children of one process."""
 
 import fcntl
 import json
@@ -24,37 +24,37 @@ from app.tuning import urls
 from app.tuning.settings import EXIT_MISCONFIGURED, Settings, settings
 
 PROJECT = Path(__file__).resolve().parents[2]
-WORKER_GRACE_SECONDS = 20.0  # seconds; a worker gives its fit back within ten
-EXPLAIN_AFTER_SECONDS = 10.0  # seconds before it is said what the start waits for
+WORKER_GRACE_SECONDS = 20.0  # a worker releases its fit within ten
+EXPLAIN_AFTER_SECONDS = 10.0  # until a note says what the start is waiting for
 
 
 class CannotStart(Exception):
-    """What the user has to change, in one sentence."""
+    """The message says in one sentence what the user has to change."""
 
 
 def run_up(host: str, port: int, workers: int | None) -> int:
-    """Run everything until SIGINT or SIGTERM; the exit code."""
+    """Run everything until SIGINT or SIGTERM, and return the exit code."""
     try:
-        here = settings()
-        home = here.home.absolute()
+        config = settings()
+        home = config.home.absolute()
         with hold_home_lock(home) as held:
-            _end_left_behind(home)
+            _end_orphans(home)
             port = find_free_port(host, port)
-            url = f"http://{_reachable_host(host)}:{port}"
+            url = f"http://{_url_host(host)}:{port}"
             return _supervise(
-                here, host, port, machine.count_default_workers() if workers is None else workers, url, held
+                config, host, port, machine.count_default_workers() if workers is None else workers, url, held
             )
     except (CannotStart, BrokerUnavailable) as error:
         write_note(str(error))
     return 1
 
 
-def _supervise(here: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
-    home = here.home.absolute()
-    supervisor = Supervisor(make_child_environment(here), PROJECT)
+def _supervise(config: Settings, host: str, port: int, workers: int, url: str, held: TextIO) -> int:
+    home = config.home.absolute()
+    supervisor = Supervisor(make_child_environment(config), PROJECT)
     supervisor.handle_signals()
     try:
-        if not _start(supervisor, here, host, port, workers, url):
+        if not _start(supervisor, config, host, port, workers, url):
             return 0 if supervisor.signals else 1
         write_running(held, url)
         write_note(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", sys.stdout)
@@ -62,39 +62,39 @@ def _supervise(here: Settings, host: str, port: int, workers: int, url: str, hel
         return 0
     finally:
         if supervisor.signals:
-            write_note("Stopping (once more stops at once)")
+            write_note("Stopping (Ctrl-C again stops at once)")
         supervisor.stop()
         end_processes(find_orphans(home))
 
 
-def _start(supervisor: Supervisor, here: Settings, host: str, port: int, workers: int, url: str) -> bool:
-    """Start the broker, then all that needs it; True once `/readyz` says 200."""
-    home, logs = here.home.absolute(), here.home.absolute() / "logs"
+def _start(supervisor: Supervisor, config: Settings, host: str, port: int, workers: int, url: str) -> bool:
+    """Start the broker, then the rest; True once `/readyz` responds with 200."""
+    home, logs = config.home.absolute(), config.home.absolute() / "logs"
     _prepare_database(supervisor, logs)
-    if not here.broker_url:
-        supervisor.start([make_broker_part(home, here.broker_socket, logs / "broker.log")])
-        if not supervisor.wait_until(lambda: is_responding(here.broker_socket)):
-            return _not_started(supervisor)
+    if not config.broker_url:
+        supervisor.start([make_broker_part(home, config.broker_socket, logs / "broker.log")])
+        if not supervisor.wait_until(lambda: is_responding(config.broker_socket)):
+            return _report_failed_start(supervisor)
     supervisor.start([_make_api_part(host, port, logs)])
     supervisor.start(_make_worker_part(number, logs) for number in range(1, workers + 1))
     if host not in {"127.0.0.1", "::1", "localhost"}:
-        write_note(f"Whoever can reach port {port} of {host} can use this Tunewell.")
+        write_note(f"Tunewell has no login: anyone who can reach port {port} of {host} can use it.")
     readiness = _Readiness(url, logs / "api.log")
-    if not supervisor.wait_until(readiness.over):
-        return _not_started(supervisor)
+    if not supervisor.wait_until(readiness.is_over):
+        return _report_failed_start(supervisor)
     if readiness.degraded:
         write_note(
-            f"Degraded: the broker at {urls.describe_place(here.broker)} cannot be reached; "
-            "jobs are accepted and wait for it."
+            f"Degraded: the broker at {urls.describe_place(config.broker)} cannot be reached; "
+            "jobs are accepted and start when it is back."
         )
     return True
 
 
 def _prepare_database(supervisor: Supervisor, logs: Path) -> None:
-    """Bring the database to the newest schema, or say why that cannot be yet: the API goes on trying.
+    """Migrate the database, or say why that is not possible yet: the API keeps trying.
 
     Raises:
-        CannotStart: it is another program's or a newer Tunewell's.
+        CannotStart: the database belongs to another program or to a newer Tunewell.
     """
     part = Part("migration", [sys.executable, "-m", "app.tuning.migrations"], logs / "migration.log")
     part.start(supervisor.environment, PROJECT)
@@ -105,12 +105,12 @@ def _prepare_database(supervisor: Supervisor, logs: Path) -> None:
     if code == EXIT_MISCONFIGURED:
         raise CannotStart(f"Tunewell cannot start on this database:\n{part.last_lines()}")
     if code != 0 and not supervisor.signals:
-        write_note(f"The database cannot be used yet:\n{part.last_lines()}")
+        write_note(f"The database is not usable yet:\n{part.last_lines()}")
 
 
-def _not_started(supervisor: Supervisor) -> bool:
+def _report_failed_start(supervisor: Supervisor) -> bool:
     for part in (part for stage in supervisor.stages for part in stage if part.quick_deaths >= 3):
-        supervisor.say(f"{part.name} does not start; giving up. All of its log is in {part.log}")
+        supervisor.say(f"{part.name} does not start; giving up. Its log is {part.log}")
     return False
 
 
@@ -129,31 +129,31 @@ def _make_worker_part(number: int, logs: Path) -> Part:
 
 
 class _Readiness:
-    """Asks `/readyz` until it says 200, and tells once what it waits for when that takes long."""
+    """Polls `/readyz`; if that takes long, says once what it is waiting for."""
 
     def __init__(self, url: str, log: Path) -> None:
         self._url, self._log = f"{url}/readyz", log
-        self._told_at = time.monotonic() + EXPLAIN_AFTER_SECONDS
+        self._explain_at = time.monotonic() + EXPLAIN_AFTER_SECONDS
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self.degraded = False
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         try:
-            with self._open(self._url, timeout=2) as answer:
-                self.degraded = json.load(answer).get("status") == "degraded"
-                return bool(answer.status == 200)
+            with self._open(self._url, timeout=2) as response:
+                self.degraded = json.load(response).get("status") == "degraded"
+                return bool(response.status == 200)
         except (OSError, ValueError) as error:
-            if time.monotonic() >= self._told_at:
-                self._told_at = float("inf")
-                write_note(f"Still waiting for {self._url} ({error}); what keeps it may stand in {self._log}")
+            if time.monotonic() >= self._explain_at:
+                self._explain_at = float("inf")
+                write_note(f"Still waiting for {self._url} ({error}); the reason may be in {self._log}")
             return False
 
 
 @contextmanager
 def hold_home_lock(home: Path) -> Iterator[TextIO]:
-    """Hold the home's lock: one `tunewell up` a home, however it ended before."""
+    """Hold the home's lock, which the kernel releases even after a crash: one `tunewell up` per home."""
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # data sets and results are the user's own affair
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # data sets and results are private
         (home / "logs").mkdir(exist_ok=True)
         file = (home / "up.lock").open("a+")
     except OSError as error:
@@ -163,7 +163,7 @@ def hold_home_lock(home: Path) -> Iterator[TextIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             where = read_running(home)
-            other = f"at {where['url']} (process {where['pid']})" if where else "or is just starting or stopping"
+            other = f"at {where['url']} (process {where['pid']})" if where else "and is starting or stopping"
             raise CannotStart(f"Tunewell already runs in {home}, {other}.") from None
         write_running(file, "")
         yield file
@@ -171,7 +171,7 @@ def hold_home_lock(home: Path) -> Iterator[TextIO]:
 
 
 def read_running(home: Path) -> dict[str, Any] | None:
-    """The `pid` and `url` of the Tunewell that runs in a home; None while none is ready there."""
+    """The `pid` and `url` of the Tunewell that runs in a home; None if none is ready."""
     try:
         with (home / "up.lock").open() as file:
             try:
@@ -184,26 +184,26 @@ def read_running(home: Path) -> dict[str, Any] | None:
 
 
 def write_running(held: TextIO, url: str) -> None:
-    """Note in the lock file where this Tunewell is; an empty URL says that it is not ready or no more."""
-    with suppress(OSError):  # on a full disk it is not noted
+    """Record in the lock file where this Tunewell is; an empty URL means that it is not ready or has stopped."""
+    with suppress(OSError):  # a full disk
         os.ftruncate(held.fileno(), 0)
         os.write(held.fileno(), json.dumps({"pid": os.getpid(), "url": url} if url else {}).encode())
 
 
 def find_orphans(home: Path) -> list[psutil.Process]:
-    """Every process that was started for this home and has outlived its supervisor."""
+    """Every process started for this home that has outlived its supervisor."""
     found = find_orphaned_broker(home)
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
                 found.append(process)
-        except (psutil.Error, OSError):  # gone, or somebody else's
+        except (psutil.Error, OSError):  # gone, or another user's
             continue
     return found
 
 
 def end_processes(processes: list[psutil.Process], grace: float = 0.0) -> None:
-    """SIGTERM and, after the grace, SIGKILL."""
+    """Send SIGTERM and, after the grace period, SIGKILL."""
     if grace:
         for process in processes:
             _signal(process, "terminate")
@@ -218,14 +218,14 @@ def _signal(process: psutil.Process, how: str) -> None:
         getattr(process, how)()
 
 
-def _end_left_behind(home: Path) -> None:
+def _end_orphans(home: Path) -> None:
     if found := find_orphans(home):
-        write_note(f"Ending {len(found)} processes that an earlier Tunewell left behind")
+        write_note(f"Ending {len(found)} processes left behind by an earlier Tunewell")
         end_processes(found, grace=10.0)
 
 
 def find_free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0, after seeing that it can be listened on."""
+    """The port, or a free one for 0, after checking that it can be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -238,7 +238,7 @@ def find_free_port(host: str, port: int) -> int:
         ) from error
 
 
-def _reachable_host(host: str) -> str:
-    """The host as it stands in a URL for this machine."""
+def _url_host(host: str) -> str:
+    """The host in a URL that works on this machine."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"[{here}]" if ":" in here else here

@@ -1,4 +1,4 @@
-"""What this machine has for workers: cores, within the quota of its container, and GPUs that TensorFlow can use."""
+"""What this machine offers workers: cores within its container's quota, and GPUs that TensorFlow can use."""
 
 import os
 import sys
@@ -13,12 +13,12 @@ ROOT = Path("/")
 
 
 def count_default_workers() -> int:
-    """Worker processes by default: one a GPU, or else one a core."""
+    """Worker processes by default: one per GPU, or else one per core."""
     return len(list_gpus()) or count_cores()
 
 
 def list_gpus(root: Path = ROOT) -> list[str]:
-    """The GPUs that the workers may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """The GPUs that workers may use, as names for CUDA_VISIBLE_DEVICES."""
     if not _tensorflow_has_cuda():
         return []
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
@@ -27,18 +27,18 @@ def list_gpus(root: Path = ROOT) -> list[str]:
 
 
 def count_cores(root: Path = ROOT) -> int:
-    """The cores that this process may use at a time, one at least."""
+    """The cores that this process may use, at least 1."""
     present = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, int(min(present, read_cpu_quota(root))))
 
 
 def read_cpu_quota(root: Path = ROOT) -> float:
-    """The cores that the control groups of this process leave it, of either version; infinite without a limit."""
-    return min((limit for folder in _groups(root) for limit in _limits(folder)), default=inf)
+    """The CPU limit of this process's control groups (v1 or v2), in cores; infinite if there is none."""
+    return min((limit for folder in _find_group_folders(root) for limit in _read_limits(folder)), default=inf)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups and of those around them, as far as they can be seen from here."""
+def _find_group_folders(root: Path) -> Iterator[Path]:
+    """The folders of this process's control groups and their ancestors, as far as they are visible."""
     mounts = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -49,7 +49,7 @@ def _groups(root: Path) -> Iterator[Path]:
             yield from (mount / level for level in (inner, *inner.parents))
 
 
-def _limits(folder: Path) -> Iterator[float]:
+def _read_limits(folder: Path) -> Iterator[float]:
     first = _read(folder / "cpu.max").split()
     second = [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
     for share in (first, second):
@@ -60,12 +60,12 @@ def _limits(folder: Path) -> Iterator[float]:
 def _read(file: Path) -> str:
     try:
         return file.read_text()
-    except OSError:  # not this version, or outside of what a container sees
+    except OSError:  # another cgroup version, or not visible in a container
         return ""
 
 
 def _tensorflow_has_cuda() -> bool:
-    """Whether TensorFlow is the build for GPUs and finds CUDA, as packages of its extra or in the system."""
+    """Whether TensorFlow is the GPU build and CUDA is installed, as Python packages or in the system."""
     if _installed("tensorflow-cpu") or not _installed("tensorflow"):
         return False
     packaged = any((found.name or "").lower().replace("_", "-").startswith("nvidia-cudnn") for found in distributions())

@@ -1,4 +1,4 @@
-"""Keeps a set of child processes alive, and ends them with everything that they have started."""
+"""Keeps child processes alive, and ends them together with their descendants."""
 
 import ctypes
 import os
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from app.local import notes
 
-QUICK_DEATH_SECONDS = 10.0  # seconds; a process that lives less than this has died at once
-MAX_RESTART_PAUSE_SECONDS = 5.0  # seconds before a process that keeps dying is started again
+QUICK_DEATH_SECONDS = 10.0  # a process that ends sooner has failed to start
+MAX_RESTART_PAUSE_SECONDS = 5.0
 SUPERVISE_EVERY_SECONDS = 0.1
 TAIL_LINES = 12
-MAX_LOG_BYTES = 20_000_000  # bytes; a longer log is put aside when its process starts
+MAX_LOG_BYTES = 20_000_000  # a larger log is rotated when its process starts
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(eq=False)
 class Part:
-    """One process to keep alive: the leader of a session and process group of its own, with a log file."""
+    """One supervised process: the leader of its own session and process group, with a log file."""
 
     name: str
     command: Sequence[str]
@@ -39,7 +39,7 @@ class Part:
 
     def start(self, environment: Mapping[str, str], folder: Path) -> None:
         self.before_start(self.quick_deaths)
-        self.log.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
+        self.log.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted
         if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
@@ -60,12 +60,12 @@ class Part:
         return self.process is not None and self.process.poll() is None
 
     def terminate(self) -> None:
-        """SIGTERM to the leader alone: a Celery worker sees to its own children."""
+        """Send SIGTERM to the leader only: a Celery worker stops its own children."""
         if self.process is not None and self.alive():
             self.process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to whatever is left of the process group, the leader included."""
+        """Send SIGKILL to what is left of the process group."""
         if self.process is None:
             return
         self.process.kill()
@@ -74,13 +74,13 @@ class Part:
         self.process = None
 
     def schedule_restart(self, quick: bool) -> None:
-        """Say when it may start again: at once, or a little later each time if it keeps dying quickly."""
+        """Set the time of the restart: at once, or after a growing pause if the process keeps failing to start."""
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         pause = min(0.25 * 2**self.quick_deaths, MAX_RESTART_PAUSE_SECONDS) if self.quick_deaths > 1 else 0.0
         self.restart_at = time.monotonic() + pause
 
     def last_lines(self) -> str:
-        """The end of what this process has written, indented."""
+        """The end of this process's log, indented."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(self.log_start, log.seek(0, os.SEEK_END) - 10_000))
@@ -92,7 +92,7 @@ class Part:
 
 @dataclass
 class Supervisor:
-    """Starts parts stage by stage, restarts what dies, and stops the stages in the opposite order."""
+    """Starts parts in stages, restarts those that die, and stops the stages in reverse order."""
 
     environment: Mapping[str, str]
     folder: Path
@@ -101,14 +101,14 @@ class Supervisor:
     signals: int = 0
 
     def handle_signals(self) -> None:
-        """Take SIGINT and SIGTERM as the wish to stop; a second one stops without patience."""
+        """Stop on SIGINT, SIGTERM or SIGHUP; a second signal skips the grace periods."""
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGHUP, self._on_signal)
 
     def start(self, parts: Iterable[Part]) -> None:
-        """Start parts side by side, as one stage."""
+        """Start parts as one stage."""
         stage: list[Part] = []
         self.stages.append(stage)
         for part in parts:
@@ -116,7 +116,7 @@ class Supervisor:
             self._start(part)
 
     def tick(self) -> None:
-        """Start again whatever has died; what dies at once has to wait a little longer each time."""
+        """Restart the parts that have died and whose pause is over."""
         now = time.monotonic()
         for part in (part for stage in self.stages for part in stage):
             if part.process is not None and not part.alive():
@@ -125,7 +125,7 @@ class Supervisor:
                 self._start(part)
 
     def wait_until(self, done: Callable[[], bool]) -> bool:
-        """Supervise until `done()`; False when asked to stop, or when a part never gets on its feet."""
+        """Supervise until `done()`; False if asked to stop, or if a part repeatedly fails to start."""
         while not self.signals:
             if done():
                 return True
@@ -142,7 +142,7 @@ class Supervisor:
             time.sleep(SUPERVISE_EVERY_SECONDS)
 
     def stop(self) -> None:
-        """End every part and whatever it has started: SIGTERM, some patience, SIGKILL."""
+        """End every part and its descendants: SIGTERM, a grace period, SIGKILL."""
         while self.stages:
             stage = self.stages.pop()
             for part in stage:
@@ -152,23 +152,23 @@ class Supervisor:
                 while part.alive() and self.signals == signals and time.monotonic() - asked < part.grace:
                     time.sleep(SUPERVISE_EVERY_SECONDS)
                 if part.alive():
-                    self.say(f"{part.name} does not end by itself; killing it")
+                    self.say(f"{part.name} does not stop; killing it")
                 part.kill()
 
     def _start(self, part: Part) -> None:
         try:
             part.start(self.environment, self.folder)
-        except OSError as error:  # no memory, no disk, no such program: it may pass
+        except OSError as error:  # no memory, disk or program: possibly temporary
             part.schedule_restart(quick=True)
-            self.say(f"{part.name} cannot be started ({error}); trying again")
+            self.say(f"{part.name} cannot be started ({error}); retrying")
 
     def _handle_death(self, part: Part, now: float) -> None:
         code = part.process.returncode if part.process else 0
         part.kill()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         part.schedule_restart(quick=now - part.started < QUICK_DEATH_SECONDS)
-        self.say(f"{part.name} {how}; starting it again")
-        if part.quick_deaths == 1 and code != -signal.SIGKILL:  # a kill from outside leaves no reason in the log
+        self.say(f"{part.name} {how}; restarting it")
+        if part.quick_deaths == 1 and code != -signal.SIGKILL:  # after SIGKILL the log holds no reason
             self.say(f"The end of {part.log}:\n{part.last_lines()}")
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -176,8 +176,8 @@ class Supervisor:
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL to every process of a group, and the moment that it takes them to be gone."""
-    with suppress(ProcessLookupError, PermissionError):  # no such group; macOS says the latter of zombies
+    """Send SIGKILL to a process group, and wait up to a second until it is gone."""
+    with suppress(ProcessLookupError, PermissionError):  # no such group; macOS raises the latter for zombies
         os.killpg(group, signal.SIGKILL)
         for _ in range(50):
             os.killpg(group, 0)
@@ -185,6 +185,6 @@ def kill_group(group: int) -> None:
 
 
 def end_with_parent() -> None:
-    """In the child: have the kernel send SIGTERM when the supervisor dies, even by SIGKILL. Linux only."""
+    """In the child: have the kernel send SIGTERM when the parent dies, even by SIGKILL. Linux only."""
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

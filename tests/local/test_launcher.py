@@ -79,7 +79,7 @@ def test_what_is_killed_starts_again_in_a_group_of_its_own(supervisor: Superviso
     assert os.getsid(first) == first
     os.kill(first, signal.SIGKILL)
     assert supervisor.wait_until(lambda: worker.alive() and pid_of(worker) != first)
-    assert told == ["worker-1 was killed by signal 9; starting it again"]
+    assert told == ["worker-1 was killed by signal 9; restarting it"]
 
 
 def test_the_children_of_what_was_killed_go_with_it(supervisor: Supervisor, home: Path) -> None:
@@ -103,7 +103,7 @@ def test_stopping_leaves_nothing_even_of_what_will_not_stop(
     assert len(everything) == 3
     supervisor.stop()
     assert all(gone(process.pid) for process in everything)
-    assert told == ["worker-1 does not end by itself; killing it"]
+    assert told == ["worker-1 does not stop; killing it"]
 
 
 def test_stages_stop_in_the_opposite_order(supervisor: Supervisor, home: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_never_gets_on_its_feet_is_given_up_with_its_last_words(
 ) -> None:
     supervisor.start([part(home, [sys.executable, "-c", "raise SystemExit('no such database')"], "api")])
     assert not supervisor.wait_until(lambda: False)
-    assert told[0] == "api ended with exit code 1; starting it again"
+    assert told[0] == "api ended with exit code 1; restarting it"
     assert "no such database" in told[1]
     assert told[2:] == [told[0]] * 2
 

@@ -98,7 +98,7 @@ def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess
     rest, errors = up.communicate(timeout=60)
     assert up.returncode == 0
     assert rest == ""
-    assert "api was killed by signal 9; starting it again" in errors
+    assert "api was killed by signal 9; restarting it" in errors
     assert all(gone(process.pid) for process in started)
     assert {file.name for file in (tmp_path / "here" / "logs").iterdir()} == {
         "api.log",
