@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
-from app.api import catalogue, health, jobs, memory, openapi, problems, results, threads
+from app.api import catalogue, health, jobs, openapi, problems, results, threads
 from app.api.head_requests import HeadRequests
 from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
@@ -34,7 +34,6 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         with anyio.move_on_after(PREPARE_SECONDS):  # until then requests get 503 with Retry-After
             await anyio.to_thread.run_sync(app.state.housekeeper.prepare, abandon_on_cancel=True)
         app.state.housekeeper.start()
-        memory.spare()
         yield
         app.state.housekeeper.stop()
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
+from threading import Lock
 from typing import Annotated
 from uuid import UUID
 
@@ -9,7 +11,6 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.api import memory
 from app.api.dependencies import POLL_SECONDS, Database, Housekeeping, get_job_or_404, polling_headers
 from app.api.idempotency import KeyHeader, digest_spec, find_first_response
 from app.api.openapi import describe_problems, describe_response
@@ -25,6 +26,9 @@ from app.tuning.search.candidates import count_trials, draw_candidates
 from app.tuning.search.spec import JobSpec
 
 NEW_JOB_ETAG = '"1"'  # every new job has version 1, so a replayed response has the same tag
+LARGE_JOB_TRIALS = 500
+# Large jobs are created one at a time, to save memory: one of ten thousand trials takes 10 MB while it is inserted.
+_large_job_lock = Lock()
 IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of responses that the client already has.")
 
 
@@ -59,7 +63,7 @@ def create_job(
 ) -> Response:
     """Post a search; poll the job at the response's `Location`."""
     try:
-        with memory.room(count_trials(spec)):
+        with _large_job_lock if count_trials(spec) >= LARGE_JOB_TRIALS else nullcontext():
             candidates = draw_candidates(spec)
             digest = digest_spec(spec)
             if first := find_first_response(database, idempotency_key, digest):

@@ -115,8 +115,10 @@ def _report_failed_start(supervisor: Supervisor) -> bool:
 
 
 def _make_api_part(host: str, port: int, logs: Path) -> Part:
-    command = [sys.executable, "-m", "uvicorn", "app.main:app", "--host", host, "--port", str(port)]
-    return Part("api", [*command, "--no-access-log", "--timeout-graceful-shutdown", "3"], logs / "api.log")
+    # One heap for all threads, as in the Dockerfile: the API stays small.
+    command = ["env", "MALLOC_ARENA_MAX=1", sys.executable, "-m", "uvicorn", "app.main:app"]
+    options = ["--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"]
+    return Part("api", command + options, logs / "api.log")
 
 
 def _make_worker_part(number: int, logs: Path) -> Part:
