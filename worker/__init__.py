@@ -3,9 +3,9 @@
 import os
 import resource
 
-# What trains is TensorFlow, whatever the shell around it is set to.
+# Keras runs on TensorFlow here, whatever the user's environment says.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
 if (addresses := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
-    # TensorFlow's pool would take all that the process may address, and leave nothing to what is no tensor.
+    # TensorFlow's pool would take the whole address space and leave nothing for anything but tensors.
     os.environ.setdefault("TF_MKL_ALLOC_MAX_BYTES", str(max(2**28, addresses - 7 * 2**28)))

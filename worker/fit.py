@@ -1,4 +1,4 @@
-"""Trains a claimed fit: its fold of the training set, or all of it and the test set for the refit."""
+"""Trains a claimed fit: one fold of the training set, or for the refit all of it, scored on the test set."""
 
 import traceback
 import warnings
@@ -28,17 +28,17 @@ def train_fit(claim: Claim, keeper: LeaseHeartbeat) -> Result:
         return _train(claim, keeper)
     except Exception as error:
         if faults.outcome(error) == Outcome.OUT_OF_MEMORY:
-            # The next attempt, of this fit or of another, begins with as much memory as there is.
+            # The next attempt, of this or another fit, should have all of the memory.
             traceback.clear_frames(error.__traceback__)
-            forget()
+            free_memory()
         raise
 
 
-def forget() -> None:
-    """Let go of all that is kept for the next fit."""
+def free_memory() -> None:
+    """Free everything that is kept for the next fit."""
     forget_dataset()
     _folds.cache_clear()
-    trainer.forget()
+    trainer.forget_programs()
 
 
 def _train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
@@ -62,7 +62,7 @@ def _train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
     )
 
 
-# Name of each model to what trains it.
+# By name of the model.
 TRAINERS: dict[str, trainer.TrainNetwork] = {"cnn": trainer.train_network}
 
 
@@ -77,8 +77,7 @@ def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
     samples = spec.train_samples
     if claim.fold is None:
         rows = np.arange(samples, dtype=np.int32)
-        judged = np.arange(spec.test_samples, dtype=np.int32)
-        scored = arrays.x_test, arrays.y_test, judged
+        scored = arrays.x_test, arrays.y_test, np.arange(spec.test_samples, dtype=np.int32)
     else:
         rows, held_out = split_rows(spec, claim.fold, arrays)
         scored = arrays.x_train, arrays.y_train, held_out
@@ -88,16 +87,16 @@ def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
 
 
 def split_rows(spec: JobSpec, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
-    """The rows that a fold trains on, and those that it is scored on."""
+    """The rows that a fold trains on, and the rows that it is scored on."""
     samples = spec.train_samples
     if isinstance(spec.evaluation, CrossValidation):
         return _folds(arrays.sha256, samples, spec.evaluation.cv, _Labels(arrays))[fold]
-    first = int(np.floor(samples * (1 - spec.evaluation.validation_split)))  # as Keras cuts it
+    first = int(np.floor(samples * (1 - spec.evaluation.validation_split)))  # as Keras splits
     return np.arange(first, dtype=np.int32), np.arange(first, samples, dtype=np.int32)
 
 
 class _Labels:
-    """Labels that a cache passes over: the data set's hash names them."""
+    """Labels that `lru_cache` ignores as part of a key: the data set's hash identifies them."""
 
     def __init__(self, arrays: Arrays) -> None:
         self.values = arrays.y_train
@@ -112,7 +111,7 @@ class _Labels:
 @lru_cache(maxsize=4)
 def _folds(_: str, samples: int, folds: int, labels: _Labels) -> list[tuple[Rows, Rows]]:
     with warnings.catch_warnings():
-        # A class with fewer members than folds: scikit-learn warns and goes on, and so do we.
+        # scikit-learn warns of a class with fewer members than folds, and splits all the same.
         warnings.simplefilter("ignore", UserWarning)
         pairs = list(StratifiedKFold(folds).split(np.zeros(samples), labels.values[:samples]))
     return [(train.astype(np.int32), test.astype(np.int32)) for train, test in pairs]

@@ -1,4 +1,4 @@
-"""How much memory this process may take, and how it lets go of it."""
+"""How much memory this process may use, and how it returns memory to the system."""
 
 import ctypes
 import gc
@@ -9,19 +9,19 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-# A container's limit, of both versions of cgroups; "max", or a number beyond all machines, is none.
+# A container's limit in both versions of cgroups; "max" or an impossibly large number means none.
 _CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 @lru_cache(maxsize=1)
-def limit() -> int:
-    """Bytes: the process's own limit, its container's, or its core's share of the machine, whichever is least."""
+def get_limit() -> int:
+    """Bytes: the least of the process's own limit, its container's, and one core's share of the machine."""
     return min(_limits())
 
 
-def let_go() -> None:
-    """Free what nothing refers to any more, and return it to the system where malloc is glibc's."""
-    gc.collect()  # Graphs are full of cycles, and Python does not see how large what they hold is.
+def release() -> None:
+    """Collect garbage and, with glibc's malloc, return freed memory to the system."""
+    gc.collect()  # graphs are full of cycles, and Python does not know how much memory they hold
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -61,13 +61,13 @@ def train(changes: Mapping[str, int | float | str], split: Any = SPLIT, seed: in
 
 def graph(changes: Mapping[str, int | float | str], split: Any = SPLIT) -> Any:
     """The graph that trains such a network."""
-    return training._warm(training._shape({**DEFAULTS, **changes}, split)).program
+    return training._get_warm(training._make_architecture({**DEFAULTS, **changes}, split)).program
 
 
 def first_weights(changes: Hyperparameters, seed: int = 1) -> Weights:
     """The initial weights of a fit with this seed."""
-    shape = training._shape({**DEFAULTS, **changes}, SPLIT)
-    laid_out, convolutions = list(architecture.initial_weights(shape, seed)), 2 * shape.conv_blocks
+    shape = training._make_architecture({**DEFAULTS, **changes}, SPLIT)
+    laid_out, convolutions = list(architecture.draw_weights(shape, seed)), 2 * shape.conv_blocks
     dense = np.concatenate(laid_out[convolutions:-3]).T
     return [*laid_out[:convolutions], dense, *laid_out[-3:]]
 
@@ -82,14 +82,14 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
     images = tensors.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
     batch, key = tensors.to_tensor(count, "int32"), tensors.to_tensor([1], "uint64")
     labels = tensors.to_tensor(SPLIT.labels[:count], "uint8")
-    ours.train(images, labels, batch, training._rates(h, SPLIT.scale), program.Totals.zero(), key)
+    ours.train(images, labels, batch, training._make_rates(h, SPLIT.scale), program.Totals.zero(), key)
     return [before - after for before, after in zip(weights, ours.weights(), strict=True)]
 
 
 def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray) -> np.ndarray:
     """The values that our optimizer reaches from `start`, taking a step for each gradient."""
     h: Hyperparameters = {**DEFAULTS, **changes, "num_neurons": len(start)}
-    ours, rates = graph(h), training._rates(h, SPLIT.scale)
+    ours, rates = graph(h), training._make_rates(h, SPLIT.scale)
     ours.reset(0)
     weight = ours.head[0]  # the dense layer's bias
     weight.value.assign(start)

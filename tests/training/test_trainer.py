@@ -90,7 +90,7 @@ def test_architectures_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_no_longer_kept_leaves_no_graph_behind() -> None:
     for activation in ("relu", "gelu"):  # each has a way of its own through the first convolution
         train({"activation": activation, "conv_blocks": 2, "kernel_size": 2, "dropout_rate": 0.1, "l1": 0.1})
-    training.forget()
+    training.forget_programs()
     graphs = [one for one in gc.get_objects() if type(one).__name__.endswith("FuncGraph")]
     assert not [graph.name for graph in graphs if "_train" in graph.name or "while_body" in graph.name]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.processor import describe, name_processor
+from worker.processor import describe_processor, name_processor
 
 INTEL = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) CPU\nflags\t\t: fpu sse4_1 avx avx2 avx512f\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd\nCPU part\t: 0xd40\n"
@@ -26,12 +26,12 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd\nCPU part\t: 0xd40\n"
 def test_a_processor_is_named_by_its_model_and_what_it_computes_with(
     cpuinfo: str, environment: dict[str, str], expected: str
 ) -> None:
-    assert describe(cpuinfo, environment) == expected
+    assert describe_processor(cpuinfo, environment) == expected
 
 
 @pytest.mark.parametrize("cpuinfo", [ARM, ""])
 def test_a_processor_without_a_model_has_a_name_too(cpuinfo: str) -> None:
-    assert describe(cpuinfo, {})
+    assert describe_processor(cpuinfo, {})
 
 
 def test_this_machines_processor_is_named() -> None:

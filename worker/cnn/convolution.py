@@ -8,9 +8,9 @@ from worker.cnn.tensors import ACTIVATIONS, Tensor, tf
 def convolve_windows(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:
     """The first convolution, activated and pooled, (n, rows, columns, pixels) to (n, rows, columns, filters).
 
-    A window holds the pixels of four convolutions, each by the kernel with a margin of zeros: as matrix products
-    they take half the time of a convolution and its pooling, though these multiply less. The larger of two products
-    is the one and what of their difference is positive, itself a product: so most of its gradient costs nothing.
+    A window holds the pixels of four convolutions, each with the kernel padded by a margin of zeros: as matrix products
+    they take half the time of a convolution and its pooling, although those multiply less. max(a, b) = a + relu(b - a),
+    and b - a is one matrix product: most of its gradient costs nothing.
     """
     (_, *places, pixels), filters, act = x.shape, kernel.shape[-1], ACTIVATIONS[activation]
     side = kernel.shape[0] + 1
@@ -34,13 +34,14 @@ def convolve_windows(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -
 
 def _maximum(first: Tensor, second: Tensor) -> Tensor:
     """The larger of two values; the gradient goes to the first of equals, as max-pooling's does."""
-    # Not by tf.custom_gradient, which would keep every graph, and with it the weights, for ever.
+    # tf.custom_gradient would keep every graph alive, and with it the weights.
     return tf.raw_ops.Select(condition=first >= second, x=first, y=second)
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """A further convolution, activated and pooled, of feature maps (n, rows, columns, channels)."""
     x = tf.nn.conv2d(x, kernel, 1, "VALID")
     if activation == "gelu":
         return tf.nn.max_pool2d(ACTIVATIONS[activation](tf.nn.bias_add(x, bias)), 2, 2, "VALID")
-    # The maximum commutes with what never falls: the same values from a quarter of the work.
+    # Max-pooling commutes with any non-decreasing activation: activate after pooling, on a quarter of the values.
     return ACTIVATIONS[activation](tf.nn.bias_add(tf.nn.max_pool2d(x, 2, 2, "VALID"), bias))

@@ -6,18 +6,20 @@ from typing import Any
 from worker.cnn.architecture import Architecture
 from worker.cnn.tensors import Rates, Tensor, Weight, tf
 
+# The variables that each optimizer keeps for a weight.
 SLOTS = {"adam": 2, "adamw": 2, "nadam": 3, "rmsprop": 2, "adagrad": 1, "sgd": 1}
 Update = Callable[[Weight, Tensor], Any]
 
 
 def apply_update(update: Update, weights: list[Weight], gradients: list[Tensor]) -> None:
+    """Update each weight by its gradient, once all gradients are computed."""
     with tf.control_dependencies(gradients):
         for weight, gradient in zip(weights, gradients, strict=True):
             update(weight, gradient)
 
 
 def make_update(shape: Architecture, step: Tensor, rates: Rates, momentum_product: Any) -> Update:
-    """What updates one weight by its gradient, by the equations of keras.optimizers, version 3."""
+    """A function that updates one weight by its gradient."""
     fused = _choose_kernel(shape, step, rates, momentum_product)
 
     def update(weight: Weight, gradient: Tensor) -> Any:
@@ -29,7 +31,7 @@ def make_update(shape: Architecture, step: Tensor, rates: Rates, momentum_produc
 
 
 def _choose_kernel(shape: Architecture, step: Tensor, rates: Rates, momentum_product: Any) -> Callable[..., Any]:
-    """TensorFlow's kernel for the optimizer, a function of a weight's handle, its slots' handles and its gradient."""
+    """TensorFlow's fused kernel: a function of a weight's handle, its slots' handles and its gradient."""
     raw, rate = tf.raw_ops, rates.learning_rate
     if shape.optimizer == "nadam":
         return _make_nadam(step, rate, momentum_product)
@@ -49,7 +51,7 @@ def _choose_kernel(shape: Architecture, step: Tensor, rates: Rates, momentum_pro
 
 
 def _make_nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> Callable[..., Any]:
-    """Nesterov's Adam (Dozat, 2016) as two runs of Adam's kernel: by the momentum, then by the gradient alone."""
+    """Nesterov's Adam (Dozat, 2016) as two calls of Adam's kernel: by the momentum, then by the gradient alone."""
     now, after = (0.9 * (1.0 - 0.5 * tf.pow(0.96, step + ahead)) for ahead in (0.0, 1.0))
     product = momentum_product.assign(momentum_product * now)
     root = tf.sqrt(1.0 - tf.pow(0.999, step))
@@ -59,7 +61,7 @@ def _make_nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> Callable[.
 
     def update(w: Tensor, s: list[Tensor], g: Tensor) -> Any:
         tf.raw_ops.ResourceApplyAdam(var=w, m=s[0], v=s[1], grad=g, lr=by_momentum, beta1=0.9, beta2=0.999, **fixed)
-        # With beta1 0 and beta2 1 the "momentum" is the gradient itself and the second moment stays.
+        # With beta1 = 0 and beta2 = 1 the "momentum" is the gradient itself, and the second moment does not change.
         return tf.raw_ops.ResourceApplyAdam(
             var=w, m=s[2], v=s[1], grad=g, lr=by_gradient, beta1=0.0, beta2=1.0, **fixed
         )

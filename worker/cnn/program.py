@@ -5,21 +5,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worker.cnn.architecture import Architecture, initial_weights
+from worker.cnn.architecture import Architecture, draw_weights
 from worker.cnn.convolution import convolve, convolve_windows
 from worker.cnn.optimizers import SLOTS, Update, apply_update, make_update
 from worker.cnn.tensors import ACTIVATIONS, Rates, Tensor, Weight, tf
 
 
 class Totals(NamedTuple):
-    """Sums over the images of a chunk: of the losses, and of the images classified rightly."""
+    """Sums over the images of a chunk: losses and correct classifications."""
 
     loss: Tensor
     correct: Tensor
 
     @classmethod
     def zero(cls) -> "Totals":
-        """Nothing seen yet; losses are summed in float64."""
+        """Zeros; losses are summed in float64."""
         return cls(tf.constant(0.0, tf.float64), tf.constant(0))
 
 
@@ -32,7 +32,7 @@ class Program:
         *convolutions, dense, last = shape.kernels()
         sizes = [size for kernel in convolutions for size in (kernel, kernel[-1:])]
         self.convolutions = [Weight(size, slots) for size in sizes]
-        # The dense kernel lies transposed and in blocks: its products run faster so, and a block's gradient
+        # The dense kernel is stored transposed and in blocks: its products run faster, and a block's gradient
         # is still in the cache when the optimizer reads it.
         self.dense = [Weight((neurons, dense[0]), slots) for neurons in shape.dense_blocks()]
         self.head = [Weight(size, slots) for size in (dense[1:], last, last[1:])]
@@ -42,11 +42,11 @@ class Program:
         signature = self._signature()
         self.train: Callable[..., Totals] = tf.function(self._train, signature, autograph=False)
         self.score: Callable[..., Totals] = tf.function(self._score, signature[:-1], autograph=False)
-        self._restart: Callable[[], None] = tf.function(self._empty, autograph=False)
+        self._clear_optimizer: Callable[[], None] = tf.function(self._clear, autograph=False)
 
     @staticmethod
     def size(shape: Architecture) -> int:
-        """Bytes of the weights and of what the optimizer remembers of them."""
+        """Bytes of the weights and of the optimizer's slots."""
         return 4 * shape.weights() * (1 + SLOTS[shape.optimizer])
 
     def _signature(self) -> list[Any]:
@@ -57,18 +57,18 @@ class Program:
         return [images, labels, whole, rates, totals, tf.TensorSpec((1,), tf.uint64)]
 
     def reset(self, seed: int) -> None:
-        """Start anew, whatever was trained before: weights from the seed, the optimizer's state empty."""
-        self._restart()
-        for weight, value in zip(self._all(), initial_weights(self.shape, seed), strict=True):
+        """Draw the weights from the seed and clear the optimizer's state, whatever was trained before."""
+        self._clear_optimizer()
+        for weight, value in zip(self._list_weights(), draw_weights(self.shape, seed), strict=True):
             weight.value.assign(value)
 
-    def _all(self) -> list[Weight]:
+    def _list_weights(self) -> list[Weight]:
         return [*self.convolutions, *self.dense, *self.head]
 
-    def _empty(self) -> None:
-        # Keras adds Adagrad's epsilon under the root, the fused kernel has none: it goes into the sum from the start.
+    def _clear(self) -> None:
+        # Keras adds Adagrad's epsilon under the root; the fused kernel has none, so the sum starts with it.
         empty = 0.1 + 1e-7 if self.shape.optimizer == "adagrad" else 0.0
-        for slot in [slot for weight in self._all() for slot in weight.slots]:
+        for slot in [slot for weight in self._list_weights() for slot in weight.slots]:
             slot.assign(tf.fill(slot.shape, empty))
         self.step.assign(0)
         self.momentum_product.assign(1.0)
@@ -80,7 +80,7 @@ class Program:
         return [*convolutions, dense, *head]
 
     def _features(self, images: Tensor, scale: Tensor) -> Tensor:
-        """Bytes (n, rows, columns, pixels) to what the dense layer takes, (n, inputs)."""
+        """Bytes (n, rows, columns, pixels) to the dense layer's inputs, (n, inputs)."""
         kernel, bias, *others = (weight.value for weight in self.convolutions)
         x = convolve_windows(tf.cast(images, tf.float32) / scale, kernel, bias, self.shape.activation)
         for kernel, bias in zip(others[::2], others[1::2], strict=True):
@@ -92,7 +92,7 @@ class Program:
         return tf.transpose(tf.concat([tf.matmul(block.value, features, transpose_b=True) for block in self.dense], 0))
 
     def _logits(self, sums: Tensor, rates: Rates, draw: Tensor | None) -> Tensor:
-        """Scores (n, classes); `draw`, uniform in [0, 1), drops out while training."""
+        """Logits (n, classes); `draw`, uniform in [0, 1), decides what is dropped out in training."""
         bias, last, last_bias = (weight.value for weight in self.head)
         x = ACTIVATIONS[self.shape.activation](tf.nn.bias_add(sums, bias))
         if draw is not None:
@@ -104,17 +104,16 @@ class Program:
             return tf.constant(0.0)
         kernels = [block.value for block in self.dense]
         absolute, squares = (tf.add_n([tf.reduce_sum(f(k)) for k in kernels]) for f in (tf.abs, tf.square))
-        # What is not asked for adds nothing, though its sum may be infinite.
+        # A penalty of rate 0 adds nothing even if its sum is infinite.
         return tf.math.multiply_no_nan(absolute, rates.l1) + tf.math.multiply_no_nan(squares, rates.l2)
 
     def _train(
         self, images: Tensor, labels: Tensor, batch: Tensor, rates: Rates, totals: Totals, seed: Tensor
     ) -> Totals:
-        """Train on the images in their order, `batch` of them a step, the last step on what is left; add to `totals`.
+        """Train on the images in their order, `batch` of them a step, the last step on the rest; add to `totals`.
 
-        `images`, uint8 (n, rows, columns, pixels), are laid out as `windows` says.
+        `images`, uint8 (n, rows, columns, pixels), are laid out by `windows`.
         """
-
         return _each_batch(lambda pixels, truth: self._step(pixels, truth, rates, seed), images, labels, batch, totals)
 
     def _score(self, images: Tensor, labels: Tensor, batch: Tensor, rates: Rates, totals: Totals) -> Totals:
@@ -155,7 +154,7 @@ class Program:
         )
 
     def _train_dense(self, features: Tensor, upstream: Tensor, rates: Rates, update: "Update") -> Tensor:
-        """Train the dense kernel block by block; gives the gradient with respect to the features, (n, inputs)."""
+        """Train the dense kernel block by block; return the gradient with respect to the features, (n, inputs)."""
         passed_on: list[Tensor] = []
         previous: list[Any] = [upstream]
         for block, part in zip(self.dense, tf.split(tf.transpose(upstream), self.shape.dense_blocks()), strict=True):
@@ -164,7 +163,7 @@ class Program:
                 gradient = tf.matmul(part, features)
             if self.shape.penalty:
                 gradient += rates.l1 * tf.sign(block.value) + 2.0 * rates.l2 * block.value
-            # The weight is free to change in place once the last that reads it is done; else TensorFlow copies it.
+            # Update the weight after its last reader: otherwise TensorFlow copies it.
             with tf.control_dependencies([passed_on[-1], gradient]):
                 previous = [update(block, gradient)]
         return tf.add_n(passed_on)
@@ -174,7 +173,7 @@ def _each_batch(
     one: Callable[[Tensor, Tensor], Totals], images: Tensor, labels: Tensor, batch: Tensor, totals: Totals
 ) -> Totals:
     count, size = tf.size(labels), images.shape[1:].num_elements()
-    flat = tf.reshape(images, (-1,))  # TensorFlow slices one dimension without copying, several only by chance.
+    flat = tf.reshape(images, (-1,))  # TensorFlow slices one dimension without a copy, several not always.
 
     def body(start: Tensor, so_far: Totals) -> tuple[Tensor, Totals]:
         end = tf.minimum(start + batch, count)
@@ -188,6 +187,7 @@ def _each_batch(
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    # Of the probabilities, as in Keras: a row with a logit that is not finite is NaN throughout, and of class 0.
+    """The number of rows classified correctly."""
+    # By the probabilities, as Keras: a row with a NaN or infinite logit becomes NaN throughout and counts as class 0.
     guesses = tf.argmax(tf.nn.softmax(logits), 1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(tf.equal(guesses, labels), tf.int32))

@@ -1,4 +1,4 @@
-"""What every part of the compiled network builds on: TensorFlow itself, activations, rates and weights."""
+"""The ground of the compiled network: TensorFlow and its configuration, activations, rates and weights."""
 
 import os
 
@@ -14,7 +14,7 @@ from app.tuning.logs import log_native_stderr
 with log_native_stderr():
     import tensorflow
 
-tf: Any = tensorflow  # It ships no types. Imported only here, after its environment is set.
+tf: Any = tensorflow  # Untyped. The only import of TensorFlow, so that the environment above is set before it.
 Tensor = Any
 TENSORFLOW_VERSION: str = tf.__version__
 
@@ -27,25 +27,25 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def configure_tensorflow() -> None:
-    """Make TensorFlow deterministic, one thread a process, modest with a GPU's memory; call before its first use."""
+    """Make TensorFlow deterministic, single-threaded and sparing with a GPU's memory; call before its first use."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-        # One thread of a CPU is deterministic by itself, and its ordinary kernels are the faster ones.
+        # Only with a GPU: a single CPU thread is deterministic by itself, and its ordinary kernels are faster.
         tf.config.experimental.enable_op_determinism()
 
 
 def to_tensor(values: Any, kind: str) -> Tensor:
-    """A copy of the values as TensorFlow holds them; `kind` is a dtype's name."""
+    """A copy of the values as a tensor; `kind` is a dtype's name."""
     return tf.constant(values, kind)
 
 
 class Rates(NamedTuple):
-    """What the graph takes as arguments, float32 each: hyperparameters, and `scale`, the largest pixel."""
+    """The graph's scalar arguments, float32 each: hyperparameters, and `scale`, the largest pixel value."""
 
     scale: float
-    dropout_scale: float  # 1 / (1 - dropout_rate), for which float32 can be too coarse: it takes 0.99999999 for 1
+    dropout_scale: float  # 1 / (1 - dropout_rate), computed in float64: float32 rounds a rate of 0.99999999 to 1
     learning_rate: float
     dropout_rate: float
     momentum: float
@@ -55,7 +55,7 @@ class Rates(NamedTuple):
 
 
 class Weight:
-    """A variable and what the optimizer remembers of it."""
+    """A variable and the optimizer's slots for it."""
 
     def __init__(self, size: tuple[int, ...], slots: int) -> None:
         self.value = tf.Variable(tf.zeros(size))

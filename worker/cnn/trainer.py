@@ -1,4 +1,4 @@
-"""Fits: a network trained from a seed on some rows of a data set and scored on others, with signs of life."""
+"""Trains a network from a seed on some rows of a data set and scores it on others, reporting as it goes."""
 
 import time
 from collections import OrderedDict
@@ -15,13 +15,13 @@ from worker.cnn.architecture import Architecture
 from worker.processor import name_processor
 
 _PROGRAMS_KEPT = 8
-_BYTES_KEPT = 2**30  # at most, a fit's own among them; a quarter of the memory where that is less
+_BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
 
 
 class Split(NamedTuple):
-    """What one fit trains on and is scored on; images are bytes and stay bytes until a batch needs them."""
+    """The rows that one fit trains on and is scored on; images stay bytes until a batch needs them."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -35,7 +35,7 @@ class Split(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """One pass over the training rows: Keras's running means while training, then the scores if they were asked for."""
+    """One pass over the training rows: Keras's running means while training, then the scores if requested."""
 
     epoch: int
     loss: float
@@ -46,7 +46,7 @@ class Epoch(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What a fit ends with; the loss has the penalties in it, as `keras.Model.evaluate` has."""
+    """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
 
     accuracy: float
     loss: float
@@ -67,24 +67,24 @@ class _Means(NamedTuple):
 
 
 class _Pace:
-    """How many images a call may take so that a report is due about every `_REPORT_SECONDS`."""
+    """Sizes calls so that training reports about every `_REPORT_SECONDS`."""
 
     def __init__(self, multiply_adds: int, image_bytes: int) -> None:
         self.most = _CALL_BYTES // image_bytes
-        # Until a call was timed: a billion multiply-adds a second, which every machine beats.
+        # Until a call is timed: a billion multiply-adds a second, less than any machine does.
         self.seconds = multiply_adds * 1e-9
         self.traced = False
 
     def images(self, batch: int) -> int:
-        """Whole batches, at least one, and only one in the call that compiles."""
+        """Images in the next call: whole batches, and a single one in the call that compiles."""
         return batch * max(1, int(min(_REPORT_SECONDS / self.seconds, self.most) / batch)) if self.traced else batch
 
     def window(self, images: int) -> float:
-        """Seconds within which a call surely ends."""
+        """Seconds within which a call ends, with a wide margin."""
         return max(15.0, 5 * self.seconds * images) if self.traced else max(60.0, self.seconds * images)
 
     def learn(self, images: int, seconds: float) -> None:
-        """Take the time of a call in, but for the first one's, most of which was compilation."""
+        """Learn from a call's duration, except for the first one's, which is mostly compilation."""
         if self.traced:
             self.seconds = (self.seconds + seconds / images) / 2 if self.timed else seconds / images
             self.timed = True
@@ -94,19 +94,19 @@ class _Pace:
 
 
 class _Warm:
-    """A program kept for the next fit of its architecture, and what is known of its speed."""
+    """A program kept for the next fit of its architecture, with its measured pace."""
 
     def __init__(self, shape: Architecture) -> None:
         self.program = program.Program(shape)
-        self.train_pace = _Pace(3 * shape.work(), self.program.windows.size)
-        self.score_pace = _Pace(shape.work(), self.program.windows.size)
+        self.train_pace = _Pace(3 * shape.multiply_adds(), self.program.windows.size)
+        self.score_pace = _Pace(shape.multiply_adds(), self.program.windows.size)
 
 
 _programs: OrderedDict[Architecture, _Warm] = OrderedDict()
 
 
 def describe_environment() -> dict[str, str]:
-    """Versions of what trains here, and on which processor."""
+    """Versions of the software that trains, and the processor."""
     packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
     return {
         "python": python_version(),
@@ -123,10 +123,10 @@ def train_network(
 
     Raises ValueError if the image is too small for the convolutions, and whatever `report` or `on_epoch` raise.
     """
-    shape = _shape(hyperparameters, split)
+    shape = _make_architecture(hyperparameters, split)
     report(15.0 if shape in _programs else 60.0)
     _make_room(shape, int(hyperparameters["batch_size"]))
-    warm = _warm(shape)
+    warm = _get_warm(shape)
     warm.program.reset(seed)
     fit = _Fit(warm, split, hyperparameters, seed, report)
     fit_seconds = score_seconds = 0.0
@@ -136,15 +136,15 @@ def train_network(
         scored = fit.score() if split.score_every_epoch or epoch == epochs else None
         fit_seconds += means.seconds
         score_seconds += scored.seconds if scored else 0.0
-        told = scored if split.score_every_epoch else None
+        reported = scored if split.score_every_epoch else None
         on_epoch(
             Epoch(
                 epoch,
                 means.loss,
                 means.accuracy,
-                told.loss if told else None,
-                told.accuracy if told else None,
-                means.seconds + (told.seconds if told else 0.0),
+                reported.loss if reported else None,
+                reported.accuracy if reported else None,
+                means.seconds + (reported.seconds if reported else 0.0),
             )
         )
     assert scored is not None
@@ -152,19 +152,19 @@ def train_network(
 
 
 class _Fit:
-    """A program at work on one split."""
+    """One fit: a program, a split and the hyperparameters."""
 
     def __init__(
         self, warm: _Warm, split: Split, hyperparameters: Mapping[str, int | float | str], seed: int, report: Report
     ) -> None:
         self.warm, self.split, self.report = warm, split, report
         self.batch = int(hyperparameters["batch_size"])
-        self.rates = _rates(hyperparameters, split.scale)
+        self.rates = _make_rates(hyperparameters, split.scale)
         self.orders = draw_orders(split.rows, seed)
         self.dropout_key = tensors.to_tensor(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint64), "uint64")
 
     def train_epoch(self) -> _Means:
-        """One pass over the training rows in a fresh order."""
+        """One pass over the training rows in a new order."""
         batch = tensors.to_tensor(self.batch, "int32")
 
         def call(images: Any, labels: Any, totals: program.Totals) -> program.Totals:
@@ -193,49 +193,49 @@ class _Fit:
         while done < len(rows):
             chunk = rows[done : done + pace.images(batch)]
             self.report(pace.window(len(chunk)))
-            mark = time.perf_counter()  # a report may wait for the database, which is no part of the pace
+            mark = time.perf_counter()  # after the report, which may wait for the database
             seen = np.take(images[chunk].reshape(len(chunk), -1), windows, axis=1)
             totals = call(tensors.to_tensor(seen, "uint8"), tensors.to_tensor(labels[chunk], "uint8"), totals)
-            loss, done = float(totals.loss), done + len(chunk)  # Reading a total waits for the chunk to end.
+            loss, done = float(totals.loss), done + len(chunk)  # reading a total waits for the chunk to end
             pace.learn(len(chunk), time.perf_counter() - mark)
         return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began)
 
 
 def draw_orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The rows in a fresh order for each epoch."""
+    """The rows in a new order for each epoch."""
     random = np.random.Generator(np.random.SFC64([seed, 1]))
     while True:
         yield random.permutation(rows)
 
 
-def forget() -> None:
-    """Let every program go."""
+def forget_programs() -> None:
+    """Free every program."""
     _programs.clear()
-    memory.let_go()
+    memory.release()
 
 
 def _make_room(shape: Architecture, batch: int) -> None:
-    """Let programs go, those that were used longest ago first, until the others and the next fit are in bounds."""
+    """Free the least recently used programs until the rest and the next fit are within bounds."""
     others = [other for other in _programs if other != shape]
-    room = min(_BYTES_KEPT, memory.limit() // 4) - _needs(shape, batch)
+    room = min(_BYTES_KEPT, memory.get_limit() // 4) - _estimate_bytes(shape, batch)
     while others and (len(others) >= _PROGRAMS_KEPT or sum(map(program.Program.size, others)) > room):
         del _programs[others.pop(0)]
-        memory.let_go()
+        memory.release()
 
 
-def _needs(shape: Architecture, batch: int) -> int:
-    """Bytes that a fit takes, about: its program, and what a step makes."""
+def _estimate_bytes(shape: Architecture, batch: int) -> int:
+    """Bytes that a fit takes, roughly: its program and a step's activations."""
     return program.Program.size(shape) + 16 * max(batch, shape.score_batch()) * shape.activations()
 
 
-def _warm(shape: Architecture) -> _Warm:
+def _get_warm(shape: Architecture) -> _Warm:
     if shape not in _programs:
         _programs[shape] = _Warm(shape)
     _programs.move_to_end(shape)
     return _programs[shape]
 
 
-def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Architecture:
+def _make_architecture(hyperparameters: Mapping[str, int | float | str], split: Split) -> Architecture:
     h = hyperparameters
     whole = {name: int(h[name]) for name in ("conv_blocks", "filters", "kernel_size", "num_neurons")}
     return Architecture(
@@ -252,7 +252,7 @@ def _shape(hyperparameters: Mapping[str, int | float | str], split: Split) -> Ar
     )
 
 
-def _rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> tensors.Rates:
+def _make_rates(hyperparameters: Mapping[str, int | float | str], scale: float) -> tensors.Rates:
     made = {"scale": scale, "dropout_scale": 1.0 / (1.0 - float(hyperparameters["dropout_rate"]))}
     values = ({**hyperparameters, **made}[name] for name in tensors.Rates._fields)
     return tensors.Rates(*(tensors.to_tensor(value, "float32") for value in values))
