@@ -1,11 +1,11 @@
-# Two images: `api` holds no TensorFlow but the command line, `worker` no web framework. Needs no BuildKit.
+# Two images: `api` (with the command line, without TensorFlow) and `worker` (without FastAPI). BuildKit is optional.
 FROM python:3.12-slim AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONPATH=/srv/tunewell \
     HOME=/home/tunewell \
     TUNEWELL_HOME=/home/tunewell/.tunewell \
     TUNEWELL_DATA_DIR=/data
-# /data is made here so that a new volume in its place belongs to the user who writes to it.
+# Created here, so that a new volume mounted on /data belongs to the user who writes to it.
 RUN useradd --uid 10001 --create-home --home-dir /home/tunewell tunewell && install -d -o tunewell -g tunewell /data
 WORKDIR /srv/tunewell
 
@@ -15,19 +15,19 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user
 COPY app app
 RUN printf '#!/usr/bin/env python\nfrom app.cli.commands import cli\n\ncli()\n' >/usr/local/bin/tunewell && chmod 755 /usr/local/bin/tunewell
 USER tunewell
-# One heap for all threads: the API stays small.
+# One malloc arena for all threads keeps the API small.
 ENV MALLOC_ARENA_MAX=1
 EXPOSE 8000
 CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log", "--timeout-graceful-shutdown", "3"]
 
 FROM base AS worker
 COPY requirements/worker.txt requirements/
-# TensorFlow's C++ headers serve only to compile extensions.
+# TensorFlow's C++ headers are needed only to compile extensions.
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements/worker.txt \
     && rm -r "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/tensorflow/include"
 COPY app/__init__.py app/
 COPY app/tuning app/tuning
 COPY worker worker
 USER tunewell
-# One container is one training process: more of them come with --scale.
+# One training process per container; scale the service for more.
 CMD ["celery", "-A", "worker.tasks", "worker", "--concurrency", "1", "--hostname", "worker@%h", "--loglevel", "INFO", "--without-mingle", "--without-gossip"]

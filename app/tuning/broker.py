@@ -1,6 +1,6 @@
-"""The broker: the Celery app, and wakes, which tell workers that there is work to claim.
+"""The broker: the Celery app, and wakes, the messages that tell workers to claim work from the database.
 
-The rows are the truth and a wake is only a hint, so that it holds nothing, and losing or doubling one does no harm.
+A wake carries no payload: a lost, duplicated or spurious one is harmless.
 """
 
 import logging
@@ -19,13 +19,13 @@ from app.tuning.settings import settings
 
 QUEUE = "tunewell"
 TASK = "tunewell.run_next_fit"
-MAX_WAKES = 64  # in the queue at a time: more would only tell busy workers what they know
-BROKER_TIMEOUT_SECONDS = 2.0  # a frozen broker holds nobody up for longer
+MAX_WAKES = 64  # in the queue at a time: more would not wake any further worker
+BROKER_TIMEOUT_SECONDS = 2.0  # the longest that an unresponsive broker delays a caller
 log = logging.getLogger("tunewell.broker")
 
 
 class TolerantChannel(redis.Channel):
-    """Drops what is no message at all: left alone, Celery's worker ends over it."""
+    """Drops malformed messages, which would otherwise crash Celery's worker."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -36,13 +36,13 @@ class TolerantChannel(redis.Channel):
 
 
 class TolerantTransport(redis.Transport):
-    """Redis with such channels."""
+    """Redis transport with tolerant channels."""
 
     Channel = TolerantChannel
 
 
 class SteadyConnection(Connection):
-    """Tries a broker that is away every two seconds: left alone, kombu's pauses grow to half a minute."""
+    """Retries an unavailable broker every two seconds: kombu's own pauses grow to half a minute."""
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()  # type: ignore[no-untyped-call]
@@ -54,13 +54,13 @@ class SteadyConnection(Connection):
 
 
 class SteadyAMQP(AMQP):  # type: ignore[misc]
-    """Celery's way to its connections."""
+    """Makes Celery use `SteadyConnection`."""
 
     Connection = SteadyConnection
 
 
 for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-    os.environ.pop(_name, None)  # which Celery would put above what it is told here
+    os.environ.pop(_name, None)  # Celery would prefer these to the URL below
 
 celery = Celery("tunewell", broker=settings().broker, amqp=SteadyAMQP)
 celery.conf.update(
@@ -72,7 +72,7 @@ celery.conf.update(
     task_publish_retry=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_channel_error_retry=True,  # a full Redis refuses the worker's notes: no reason to end
+    broker_channel_error_retry=True,  # a full Redis rejects writes; the worker should survive it
     broker_connection_timeout=BROKER_TIMEOUT_SECONDS,
     broker_transport_options={
         "socket_timeout": BROKER_TIMEOUT_SECONDS,
@@ -86,10 +86,10 @@ BrokerError = (OperationalError, RedisError, OSError)
 
 
 def send_wakes(count: int) -> None:
-    """Tell so many workers that there is a fit to claim.
+    """Send `count` wakes.
 
     Raises:
-        BrokerError: the broker is away, full or hung; it is known within a few seconds.
+        BrokerError: the broker is unreachable, full or unresponsive; raised within a few seconds.
     """
     with celery.connection_for_write() as connection, celery.amqp.Producer(connection) as producer:
         for _ in range(count):
@@ -97,10 +97,10 @@ def send_wakes(count: int) -> None:
 
 
 def count_waiting_wakes() -> int:
-    """The wakes that no worker has taken yet.
+    """The number of wakes that no worker has taken yet.
 
     Raises:
-        BrokerError: the broker is away or hung.
+        BrokerError: the broker is unreachable or unresponsive.
     """
     with celery.connection_for_write() as connection:
         return int(connection.default_channel.client.llen(QUEUE))

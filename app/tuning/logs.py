@@ -1,4 +1,4 @@
-"""Log lines: static text with ids as fields, as text or, where asked for, as JSON."""
+"""Log lines: static messages with ids as fields, formatted as text or JSON."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 
 class Formatter(logging.Formatter):
-    """One line a record: time, level, logger, text, and whatever fields it carries."""
+    """One line per record: time, level, logger, message and extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -28,12 +28,12 @@ class Formatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if settings().log_format == "json":
             return json.dumps(line | fields, default=str)
-        said = " ".join(f"{name}={value}" for name, value in fields.items())
-        return " ".join(filter(None, [*line.values(), said]))
+        extra = " ".join(f"{name}={value}" for name, value in fields.items())
+        return " ".join(filter(None, [*line.values(), extra]))
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what is standard error at the time of writing."""
+    """Writes to the current `sys.stderr`, even if it was replaced after set-up."""
 
     @property
     def stream(self) -> TextIO:
@@ -41,20 +41,20 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
     @stream.setter
     def stream(self, _: TextIO) -> None:
-        """It is looked up each time."""
+        """Ignored: it is looked up each time."""
 
 
 def set_up_logging() -> None:
-    """Send all logs and warnings of this process to its standard error, unless it has been said where they go."""
+    """Send this process's logs and warnings to standard error, unless logging is already configured."""
     if logging.getLogger().handlers:
         return
     handler = StderrHandler()
     handler.setFormatter(Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for chatty in ("alembic", "celery.app.trace", "celery.worker.strategy"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for noisy in ("alembic", "celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        if (logger := logging.getLogger(name)).handlers:  # a logger without any was told to keep silent
+        if (logger := logging.getLogger(name)).handlers:  # without handlers, the logger was silenced on purpose
             logger.handlers.clear()
             logger.propagate = True
     logging.captureWarnings(True)
@@ -70,7 +70,7 @@ def _on_crash(kind: type[BaseException], error: BaseException | None, trace: Tra
 
 @contextmanager
 def log_native_stderr() -> Iterator[None]:
-    """Where logs are JSON, log what libraries write to standard error past Python, once the block is over."""
+    """With JSON logs, capture what native libraries write to standard error in this block, and log it afterwards."""
     if settings().log_format != "json":
         yield
         return

@@ -1,4 +1,4 @@
-"""The few settings there are, read from the environment with the prefix TUNEWELL_."""
+"""The settings, read from environment variables with the prefix TUNEWELL_."""
 
 import hashlib
 import os
@@ -14,18 +14,18 @@ from sqlalchemy import URL
 
 from app.tuning import urls
 
-EXIT_MISCONFIGURED = 78  # the exit code of what cannot work as it is set up, by sysexits.h
-# A name, `*.` and a name, an IPv4 or a bracketed IPv6 address, with a port or without; `*` alone; nothing.
+EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
+# `name`, `*.name`, an IPv4 or a bracketed IPv6 address, each with an optional port; `*`; or empty.
 ALLOWED_HOST = re.compile(r"(\*|(\*\.)?[\w.-]+|\[?[0-9a-fA-F:.]+\]?)?(:\d+)?", re.ASCII)
 MAX_SOCKET_PATH_BYTES = 100  # bytes; the kernel's limit is 104 on macOS and 108 on Linux
 
 
 class InvalidSettings(SystemExit):
-    """Which environment variable is wrong, and what would be right: a process that cannot catch it ends with that."""
+    """Names the wrong environment variables and what would be right; uncaught, ends the process with that message."""
 
 
 class Settings(BaseSettings):
-    """Every setting with its default; the README's table lists the same ones."""
+    """Every setting with its default; the README's table lists the same."""
 
     model_config = SettingsConfigDict(
         env_prefix="TUNEWELL_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
@@ -45,16 +45,16 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def hosts_are_names(cls, hosts: str) -> str:
-        """Reject what is no list of names or addresses."""
+    def check_hosts(cls, hosts: str) -> str:
+        """Reject anything but a list of names or addresses."""
         if not all(ALLOWED_HOST.fullmatch(host.strip()) for host in hosts.split(",")):
             raise ValueError("it must be host names or addresses, separated by commas, such as tunewell.lan,10.0.0.5")
         return hosts
 
     @field_validator("home", "data_dir")
     @classmethod
-    def path_can_be_told(cls, path: Path) -> Path:
-        """Reject what neither a log nor a URL can hold."""
+    def check_path(cls, path: Path) -> Path:
+        """Reject paths that logs and URLs cannot contain."""
         try:
             str(path).encode()
         except UnicodeEncodeError:
@@ -63,43 +63,43 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def database_is_known(cls, url: str) -> str:
-        """Reject what no installed driver can reach."""
+    def check_database_url(cls, url: str) -> str:
+        """Reject URLs that no installed driver can connect to."""
         if url:
             urls.parse_database_url(url)
         return url
 
     @field_validator("broker_url")
     @classmethod
-    def broker_is_known(cls, url: str) -> str:
-        """Reject what is neither Redis nor Valkey."""
+    def check_broker_url(cls, url: str) -> str:
+        """Reject URLs of anything but Redis or Valkey."""
         if url:
             urls.parse_broker_url(url)
         return url
 
     @property
     def data_folder(self) -> str:
-        """The data folder as a message names it, so that whoever reads that finds it and knows who must read it."""
-        here = self.data_dir.expanduser().absolute()
+        """The data folder in error messages: the path as users know it and, in a container, who must have access."""
+        folder = self.data_dir.expanduser().absolute()
         if not self.data_dir_on_host:
-            return f"{here} (TUNEWELL_DATA_DIR)"
-        return f"{self.data_dir_on_host} on the host ({here} in the container), readable by the user {os.getuid()}"
+            return f"{folder} (TUNEWELL_DATA_DIR)"
+        return f"{self.data_dir_on_host} on the host ({folder} in the container), readable by the user {os.getuid()}"
 
     @property
     def database(self) -> URL:
-        """The database's URL, always with a driver that is installed."""
+        """The database's URL with an installed driver."""
         if not self.database_url:
             return urls.make_sqlite_url(self.home.absolute() / "tunewell.db")
         return urls.parse_database_url(self.database_url)
 
     @property
     def broker(self) -> str:
-        """The broker's URL as Celery takes it."""
+        """The broker's URL in Celery's form."""
         return urls.parse_broker_url(self.broker_url) if self.broker_url else urls.make_socket_url(self.broker_socket)
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's socket: in the home, or in the temporary folder where the home's path is too long."""
+        """The embedded broker's socket: in the home, or in the temporary folder if the home's path is too long."""
         inside = self.home.absolute() / "broker.sock"
         if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
             return inside
@@ -112,14 +112,16 @@ def settings() -> Settings:
     """This process's settings.
 
     Raises:
-        InvalidSettings: an environment variable is wrong.
+        InvalidSettings: an environment variable has an invalid value.
     """
     try:
         return Settings()
     except ValidationError as error:
-        told = (f"TUNEWELL_{'_'.join(map(str, one['loc'])).upper()}: {_reason(one['msg'])}" for one in error.errors())
-        raise InvalidSettings("; ".join(told)) from None
+        messages = (
+            f"TUNEWELL_{'_'.join(map(str, one['loc'])).upper()}: {_strip_prefix(one['msg'])}" for one in error.errors()
+        )
+        raise InvalidSettings("; ".join(messages)) from None
 
 
-def _reason(message: str) -> str:
+def _strip_prefix(message: str) -> str:
     return message.removeprefix("Value error, ")

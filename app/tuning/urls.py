@@ -1,4 +1,4 @@
-"""The two URLs among the settings: read once, by one set of rules, and rejected with a sentence that echoes nothing."""
+"""Validates the URLs of database and broker; error messages never repeat the URL, which may hold a password."""
 
 import re
 from pathlib import Path
@@ -10,39 +10,39 @@ from sqlalchemy.exc import ArgumentError
 DATABASES = "it must be a URL such as sqlite:////path/file.db or postgresql://user:password@host/name"
 BROKERS = "it must be a URL such as redis://host:6379/0, rediss://... or redis+socket:///path"
 ESCAPED = "special characters of a password or path must be percent-encoded, such as %23 for #, %3F for ?, %3B for ;"
-# What a URL may say of TLS, by the names that kombu and redis-py have for it.
+# TLS parameters of a broker's URL, as kombu and redis-py name them.
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS = {"ssl_cert_reqs": ("none", "optional", "required"), "ssl_check_hostname": ("true", "false")}
 
 
 def parse_database_url(text: str) -> URL:
-    """The database's URL with a driver that is installed, whatever driver it names.
+    """The database's URL with the installed driver in place of the one that it names.
 
     Raises:
-        ValueError: nothing can be reached by it.
+        ValueError: the URL is invalid or unsupported; the message says what would be right.
     """
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError):  # the latter of a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         raise ValueError(f"{DATABASES}; {ESCAPED}") from None
     backend, _, driver = url.drivername.partition("+")
     if backend == "sqlite" and driver in ("", "pysqlite", "aiosqlite"):
-        return _sqlite(url.set(drivername="sqlite"), text)
+        return _check_sqlite(url.set(drivername="sqlite"), text)
     if backend in ("postgres", "postgresql"):
-        return _postgresql(url.set(drivername="postgresql+psycopg"))
+        return _check_postgresql(url.set(drivername="postgresql+psycopg"))
     raise ValueError(DATABASES)
 
 
 def make_sqlite_url(file: Path) -> URL:
-    """The URL of a database in a file, whatever characters its path is made of."""
+    """The URL of an SQLite file, whose path may contain any characters."""
     return URL.create("sqlite", database=str(file))
 
 
 def parse_broker_url(text: str) -> str:
-    """The broker's URL as kombu reads it, which takes what this rejects for something else, or ends over it later.
+    """The broker's URL in kombu's form; kombu itself would misread or crash on the URLs that are rejected here.
 
     Raises:
-        ValueError: nothing can be reached by it.
+        ValueError: the URL is invalid or unsupported; the message says what would be right.
     """
     scheme, found, _ = text.partition("://")
     if not found or scheme not in ("redis", "rediss", "redis+socket"):
@@ -58,40 +58,42 @@ def parse_broker_url(text: str) -> str:
         raise ValueError(f"{BROKERS}; {ESCAPED}")
     query = parse_qs(parts.query, keep_blank_values=True)
     if scheme == "redis+socket":
-        return _socket(text, parts.path, query)
+        return _check_socket(text, parts.path, query)
     if not host or port == 0 or re.search(r"\s", parts.netloc):
         raise ValueError(f"{BROKERS}, with a host")
     if not re.fullmatch(r"/?|/\d{1,6}", parts.path, re.ASCII):
         raise ValueError("the path must be the number of the database, such as /0")
-    return urlunsplit(parts._replace(query=_tls(scheme, query)))
+    return urlunsplit(parts._replace(query=_make_tls_query(scheme, query)))
 
 
 def make_socket_url(path: Path) -> str:
-    """The URL of a broker on a Unix socket, whatever characters its path is made of."""
+    """The URL of a broker on a Unix socket, whose path may contain any characters."""
     return f"redis+socket://{quote(str(path))}"
 
 
 def describe_place(url: str) -> str:
-    """Where a broker is, in words that hold no secret."""
+    """The broker's host and port or socket path, without credentials."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else unquote(parts.path)
 
 
-def _sqlite(url: URL, text: str) -> URL:
+def _check_sqlite(url: URL, text: str) -> URL:
     if url.host or url.username or url.port:
-        raise ValueError("the URL of an SQLite file has three slashes and its path, so four if that is absolute")
+        raise ValueError(
+            "the URL of an SQLite file is sqlite:/// and the path, so four slashes if the path is absolute"
+        )
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ValueError("it must name a file, since several processes share the database")
     if "?" in text:
         raise ValueError(f"the URL of an SQLite file takes no parameters; {ESCAPED}")
     pasted, meant = (Path(path).absolute().parent for path in (text.partition(":///")[2], url.database))
     if _exists(pasted) and not _exists(meant):
-        raise ValueError("a path that itself holds a % must have %25 in its place")
+        raise ValueError("a % in the path must be written as %25")
     return url
 
 
-def _postgresql(url: URL) -> URL:
-    from psycopg import ProgrammingError  # which few processes that read settings have a use for
+def _check_postgresql(url: URL) -> URL:
+    from psycopg import ProgrammingError  # imported here, because most processes do not need it
     from psycopg.conninfo import make_conninfo
 
     if url.port is not None and not 0 < url.port < 65536:
@@ -103,11 +105,11 @@ def _postgresql(url: URL) -> URL:
     try:
         make_conninfo(**arguments)
     except ProgrammingError:
-        raise ValueError("its parameters, after the ?, must be some that libpq knows, such as sslmode") from None
+        raise ValueError("the parameters after the ? must be libpq's, such as sslmode") from None
     return url
 
 
-def _socket(text: str, path: str, query: dict[str, list[str]]) -> str:
+def _check_socket(text: str, path: str, query: dict[str, list[str]]) -> str:
     if not path.strip("/"):
         raise ValueError(f"{BROKERS}, with the socket's path")
     numbers = query.pop("virtual_host", ["0"])
@@ -116,8 +118,8 @@ def _socket(text: str, path: str, query: dict[str, list[str]]) -> str:
     return text
 
 
-def _tls(scheme: str, query: dict[str, list[str]]) -> str:
-    """The query with what verifies the server, which kombu does only where it is told to."""
+def _make_tls_query(scheme: str, query: dict[str, list[str]]) -> str:
+    """The query with TLS verification switched on by default, which kombu does not do."""
     given = {name: values[-1] for name, values in query.items()}
     if given and (scheme == "redis" or not given.keys() <= {*TLS, *TLS_FILES}):
         raise ValueError(f"the only parameters are {', '.join([*TLS, *TLS_FILES])}, and only of rediss://")
@@ -137,7 +139,7 @@ def _tls(scheme: str, query: dict[str, list[str]]) -> str:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # where it may not be looked for
+    except OSError:  # no permission
         return False
 
 

@@ -1,4 +1,4 @@
-"""The launcher: real processes are started, killed and stopped, and the real broker program is run."""
+"""The launcher with real processes and the real broker program."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from app.local.supervisor import Part, Supervisor
 from app.tuning.settings import Settings
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-# Ignores SIGTERM, and has a child of the same kind whose pid it tells.
+# Ignores SIGTERM, and prints the pid of a child that does so too.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -37,13 +37,13 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def notes() -> list[str]:
     return []
 
 
 @pytest.fixture
-def supervisor(home: Path, told: list[str]) -> Iterator[Supervisor]:
-    supervisor = Supervisor({**os.environ, MARK: str(home)}, home, told.append)
+def supervisor(home: Path, notes: list[str]) -> Iterator[Supervisor]:
+    supervisor = Supervisor({**os.environ, MARK: str(home)}, home, notes.append)
     yield supervisor
     supervisor.signals += 1
     supervisor.stop()
@@ -58,55 +58,53 @@ def pid_of(part: Part) -> int:
     return part.process.pid
 
 
-def until(done: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(done: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, "it never came to pass"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
-def gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-def test_what_is_killed_starts_again_in_a_group_of_its_own(supervisor: Supervisor, home: Path, told: list[str]) -> None:
+def test_a_killed_part_restarts_in_its_own_process_group(supervisor: Supervisor, home: Path, notes: list[str]) -> None:
     worker = part(home, SLEEP)
     supervisor.start([worker])
     first = pid_of(worker)
     assert os.getsid(first) == first
     os.kill(first, signal.SIGKILL)
     assert supervisor.wait_until(lambda: worker.alive() and pid_of(worker) != first)
-    assert told == ["worker-1 was killed by signal 9; restarting it"]
+    assert notes == ["worker-1 was killed by signal 9; restarting it"]
 
 
-def test_the_children_of_what_was_killed_go_with_it(supervisor: Supervisor, home: Path) -> None:
+def test_children_of_a_killed_part_are_killed(supervisor: Supervisor, home: Path) -> None:
     worker = part(home, [sys.executable, "-c", STUBBORN, STUBBORN])
     supervisor.start([worker])
-    until(lambda: worker.log.read_text().endswith("\n"))
+    wait_until(lambda: worker.log.read_text().endswith("\n"))
     grandchild = int(worker.log.read_text())
     os.kill(pid_of(worker), signal.SIGKILL)
-    assert supervisor.wait_until(lambda: gone(grandchild))
+    assert supervisor.wait_until(lambda: is_gone(grandchild))
 
 
-def test_stopping_leaves_nothing_even_of_what_will_not_stop(
-    supervisor: Supervisor, home: Path, told: list[str]
-) -> None:
+def test_stopping_kills_processes_that_ignore_sigterm(supervisor: Supervisor, home: Path, notes: list[str]) -> None:
     others = set(psutil.Process().children(recursive=True))  # such as the servers of other tests
     stubborn = part(home, [sys.executable, "-c", STUBBORN, STUBBORN])
     supervisor.start([part(home, SLEEP, "api")])
     supervisor.start([stubborn])
-    until(lambda: stubborn.log.read_text().endswith("\n"))
+    wait_until(lambda: stubborn.log.read_text().endswith("\n"))
     everything = set(psutil.Process().children(recursive=True)) - others
     assert len(everything) == 3
     supervisor.stop()
-    assert all(gone(process.pid) for process in everything)
-    assert told == ["worker-1 does not stop; killing it"]
+    assert all(is_gone(process.pid) for process in everything)
+    assert notes == ["worker-1 does not stop; killing it"]
 
 
-def test_stages_stop_in_the_opposite_order(supervisor: Supervisor, home: Path) -> None:
+def test_stages_stop_in_reverse_order(supervisor: Supervisor, home: Path) -> None:
     note = (
         "import signal, sys, time; signal.signal(15, lambda *_: (open('order', 'a').write(sys.argv[1]), sys.exit()));"
     )
@@ -115,30 +113,28 @@ def test_stages_stop_in_the_opposite_order(supervisor: Supervisor, home: Path) -
     for one in parts:
         one.grace = 30
         supervisor.start([one])
-        until(lambda one=one: "up" in one.log.read_text())  # type: ignore[misc]
+        wait_until(lambda one=one: "up" in one.log.read_text())  # type: ignore[misc]
     supervisor.stop()
     assert (home / "order").read_text() == "wab"
 
 
-def test_what_never_gets_on_its_feet_is_given_up_with_its_last_words(
-    supervisor: Supervisor, home: Path, told: list[str]
+def test_a_part_that_keeps_failing_to_start_is_given_up_and_its_log_shown(
+    supervisor: Supervisor, home: Path, notes: list[str]
 ) -> None:
     supervisor.start([part(home, [sys.executable, "-c", "raise SystemExit('no such database')"], "api")])
     assert not supervisor.wait_until(lambda: False)
-    assert told[0] == "api ended with exit code 1; restarting it"
-    assert "no such database" in told[1]
-    assert told[2:] == [told[0]] * 2
+    assert notes[0] == "api ended with exit code 1; restarting it"
+    assert "no such database" in notes[1]
+    assert notes[2:] == [notes[0]] * 2
 
 
-def test_a_program_that_is_missing_is_said_and_nothing_breaks(
-    supervisor: Supervisor, home: Path, told: list[str]
-) -> None:
+def test_a_missing_program_is_reported(supervisor: Supervisor, home: Path, notes: list[str]) -> None:
     supervisor.start([part(home, [str(home / "no-such-program")], "broker"), part(home, SLEEP)])
     assert not supervisor.wait_until(lambda: False)
-    assert told[0].startswith("broker cannot be started")
+    assert notes[0].startswith("broker cannot be started")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of a parent's death on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals children when their parent dies")
 def test_children_end_when_the_supervisor_is_killed(home: Path) -> None:
     code = f"""
 import os, sys, time
@@ -153,17 +149,17 @@ time.sleep(600)
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    until(lambda: gone(child))
+    wait_until(lambda: is_gone(child))
 
 
-def test_what_an_earlier_start_left_behind_is_ended_and_nobody_else(home: Path) -> None:
+def test_only_orphans_of_the_same_home_are_ended(home: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != MARK}
     ours = subprocess.Popen(SLEEP, env={**environment, MARK: str(home)})
     others = subprocess.Popen(SLEEP, env={**environment, MARK: str(home / "other")})
     try:
-        until(lambda: [process.pid for process in launcher.find_orphans(home)] == [ours.pid])
+        wait_until(lambda: [process.pid for process in launcher.find_orphans(home)] == [ours.pid])
         launcher.end_processes(launcher.find_orphans(home), grace=5.0)
-        assert gone(ours.pid)
+        assert is_gone(ours.pid)
         assert others.poll() is None
     finally:
         for process in (ours, others):
@@ -171,7 +167,7 @@ def test_what_an_earlier_start_left_behind_is_ended_and_nobody_else(home: Path) 
             process.wait()
 
 
-def test_a_second_start_in_the_same_home_is_refused(
+def test_a_second_start_in_the_same_home_is_rejected(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launcher, "settings", lambda: Settings(home=home))
@@ -183,7 +179,7 @@ def test_a_second_start_in_the_same_home_is_refused(
     assert launcher.read_running(home) is None
 
 
-def test_a_taken_port_is_refused_before_anything_starts(
+def test_a_taken_port_is_reported_before_anything_starts(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launcher, "settings", lambda: Settings(home=home))
@@ -196,7 +192,7 @@ def test_a_taken_port_is_refused_before_anything_starts(
     assert not list((home / "logs").iterdir())
 
 
-def test_a_home_that_cannot_be_written_to_is_refused(
+def test_an_unwritable_home_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -222,7 +218,7 @@ def start_broker(supervisor: Supervisor, home: Path) -> tuple[Part, Path]:
     return broker, socket_path
 
 
-def test_the_broker_is_private_and_comes_back_after_a_kill(supervisor: Supervisor, home: Path) -> None:
+def test_the_broker_is_private_and_restarts_after_a_kill(supervisor: Supervisor, home: Path) -> None:
     broker, socket_path = start_broker(supervisor, home)
     assert socket_path.stat().st_mode & 0o077 == 0
     first = pid_of(broker)
@@ -234,7 +230,7 @@ def pid_of_or_none(part: Part) -> int | None:
     return part.process.pid if part.process else None
 
 
-def test_the_broker_s_home_may_have_a_long_name_with_spaces(supervisor: Supervisor, home: Path) -> None:
+def test_the_home_may_have_a_long_path_with_spaces(supervisor: Supervisor, home: Path) -> None:
     long = home / ("a long name " * 10)
     long.mkdir()
     (long / "logs").mkdir()
@@ -245,7 +241,7 @@ def test_the_broker_s_home_may_have_a_long_name_with_spaces(supervisor: Supervis
     assert not is_responding(socket_path)
 
 
-def test_a_queue_that_cannot_be_read_is_set_aside(supervisor: Supervisor, home: Path) -> None:
+def test_an_unreadable_queue_is_moved_away(supervisor: Supervisor, home: Path) -> None:
     append_only = home / "broker" / "appendonlydir"
     append_only.mkdir(parents=True, mode=0o700)
     (append_only / "appendonly.aof.manifest").write_text("nonsense\n")

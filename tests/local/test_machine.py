@@ -1,4 +1,4 @@
-"""How many workers a machine gets: of control groups and packages as they are found on real ones."""
+"""How many workers a machine gets, for control groups and packages as found on real machines."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from app.local import machine
 
 
 def host(root: Path, groups: str, files: dict[str, str]) -> Path:
-    """A root folder with what the kernel shows there."""
+    """A root folder with the given kernel files."""
     write(root / "proc/self/cgroup", groups)
     for name, content in files.items():
         write(root / "sys/fs/cgroup" / name, content)
@@ -47,14 +47,14 @@ def write(file: Path, content: str) -> None:
         ("", {}, inf),
     ],
 )
-def test_the_quota_is_the_least_of_all_groups_around(
+def test_the_quota_is_the_minimum_of_all_enclosing_groups(
     tmp_path: Path, groups: str, files: dict[str, str], quota: float
 ) -> None:
     assert machine.read_cpu_quota(host(tmp_path, groups, files)) == quota
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
-def test_there_is_one_worker_a_core_within_the_quota_and_one_at_least(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups exist on Linux only")
+def test_cores_are_limited_by_the_quota_and_at_least_one(tmp_path: Path) -> None:
     assert machine.count_cores(host(tmp_path / "a", "0::/\n", {"cpu.max": "20000 100000"})) == 1
     assert machine.count_cores(host(tmp_path / "b", "0::/\n", {})) == len(os.sched_getaffinity(0))
 
@@ -74,7 +74,7 @@ def packages(folder: Path, *names: str) -> None:
         (["tensorflow", "nvidia_cudnn_cu12"], 2),
     ],
 )
-def test_gpus_count_where_the_installed_tensorflow_can_use_them(
+def test_gpus_count_if_the_installed_tensorflow_can_use_them(
     tmp_path: Path, names: list[str], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if find_library("cudnn"):

@@ -23,7 +23,7 @@ from app.tuning.database import connect, reading
 from app.tuning.jobs import claims
 from app.tuning.jobs.tables import EpochRow, Table
 from app.tuning.migrations import VERSION_TABLE, UnusableDatabase, make_configuration, migrate, newest_revision
-from tests.local.test_launcher import until
+from tests.local.test_launcher import wait_until
 from tests.support.ledger import Ledger, grid
 from tests.support.racing import CONTEXT
 
@@ -187,7 +187,7 @@ def test_a_migration_waits_for_a_lock(
         if connection.dialect.name == "postgresql":
             connection.execute(text("LOCK TABLE fits IN ACCESS SHARE MODE"))
         waiter.start()
-        until(lambda: "migration waits for a lock" in caplog.messages, 60)
+        wait_until(lambda: "migration waits for a lock" in caplog.messages, 60)
         time.sleep(2.5)
         assert waiter.is_alive()
     waiter.join(60)

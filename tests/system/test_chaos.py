@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 class OneSite(Ground):
-    """All scenarios take place on the same site: starting processes is what costs most."""
+    """All scenarios share one site, because starting processes takes longest."""
 
     def __init__(self, folder: Path, made: Site) -> None:
         super().__init__(folder)
@@ -35,53 +35,53 @@ def one_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield OneSite(folder / "more", made)
 
 
-def keeps(scenario: Callable[..., None], ground: Ground, **how: Any) -> None:
-    """The scenario does its damage, and its promises are kept; times are judged by `make chaos`."""
+def check_promises(scenario: Callable[..., None], ground: Ground, **how: Any) -> None:
+    """Run the scenario and check its promises; `make chaos` checks the times too."""
     row = Row(scenario.__name__, patience=6)
     scenario(ground, row, **how)
     assert row.count and row.kept, (row.broken, row.differences)
 
 
-def test_workers_are_killed_and_nothing_is_lost_and_nothing_twice(one_site: Ground) -> None:
-    keeps(killing.kill_workers, one_site, kind="sqlite", kills=3, pause=3.0, trials=5)
+def test_killed_workers_lose_and_repeat_nothing(one_site: Ground) -> None:
+    check_promises(killing.kill_workers, one_site, kind="sqlite", kills=3, pause=3.0, trials=5)
 
 
-def test_training_that_dies_or_wants_too_much_memory_costs_an_attempt_and_seconds(one_site: Ground) -> None:
-    keeps(children.lose_children, one_site, times=1)
+def test_training_that_dies_or_runs_out_of_memory_costs_one_attempt(one_site: Ground) -> None:
+    check_promises(children.lose_children, one_site, times=1)
 
 
-def test_training_that_raises_is_told_and_not_tried_again(one_site: Ground) -> None:
-    keeps(children.be_wrong, one_site)
+def test_training_that_raises_is_recorded_and_not_retried(one_site: Ground) -> None:
+    check_promises(children.be_wrong, one_site)
 
 
-def test_a_worker_without_the_data_gives_its_fit_back(one_site: Ground) -> None:
-    keeps(lacking.lack_data, one_site, trials=4)
+def test_a_worker_without_the_data_releases_its_fit(one_site: Ground) -> None:
+    check_promises(lacking.lack_data, one_site, trials=4)
 
 
-def test_a_stopped_worker_gives_its_fit_back(one_site: Ground) -> None:
-    keeps(killing.stop_workers, one_site, stops=2, trials=2)
+def test_a_stopped_worker_releases_its_fit(one_site: Ground) -> None:
+    check_promises(killing.stop_workers, one_site, stops=2, trials=2)
 
 
-def test_doubled_stray_and_poisonous_messages_do_no_harm(one_site: Ground) -> None:
-    keeps(messages.confuse, one_site)
+def test_duplicate_stray_and_malformed_messages_are_harmless(one_site: Ground) -> None:
+    check_promises(messages.confuse, one_site)
 
 
-def test_a_full_disk_is_told_and_gone_on_from(one_site: Ground) -> None:
-    keeps(databases.fill, one_site, seconds=3.0)
+def test_a_full_disk_is_reported_and_recovered_from(one_site: Ground) -> None:
+    check_promises(databases.fill, one_site, seconds=3.0)
 
 
-def test_a_file_that_others_lock_costs_no_attempt(one_site: Ground) -> None:
-    keeps(waiting.hold, one_site, seconds=20.0, trials=1)
+def test_a_locked_database_file_costs_no_attempt(one_site: Ground) -> None:
+    check_promises(waiting.hold, one_site, seconds=20.0, trials=1)
 
 
-def test_leases_that_time_leaps_over_cost_no_attempt(one_site: Ground) -> None:
-    keeps(waiting.leap, one_site, trials=1)
+def test_leases_skipped_by_a_clock_jump_cost_no_attempt(one_site: Ground) -> None:
+    check_promises(waiting.leap, one_site, trials=1)
 
 
-def test_what_cannot_be_read_stops_nobody_else(one_site: Ground) -> None:
-    keeps(waiting.leave_unreadable, one_site)
+def test_an_unreadable_job_does_not_stop_others(one_site: Ground) -> None:
+    check_promises(waiting.leave_unreadable, one_site)
 
 
-def test_a_post_is_accepted_at_once_whatever_the_broker_does(tmp_path: Path) -> None:
+def test_posts_are_accepted_at_once_whatever_the_broker_does(tmp_path: Path) -> None:
     with Ground(tmp_path) as ground:
-        keeps(brokers.post_through_trouble, ground)
+        check_promises(brokers.post_through_trouble, ground)

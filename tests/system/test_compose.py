@@ -1,4 +1,4 @@
-"""What `docker compose up` would start: as it is written, and as Docker Compose reads it where that is installed."""
+"""docker-compose.yml and the Dockerfile: as text, and as Docker Compose reads them where it is installed."""
 
 import os
 import re
@@ -53,9 +53,9 @@ def as_read(**variables: str) -> dict[str, dict[str, Any]]:
     """The services as Docker Compose reads them with these variables set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TUNEWELL_")} | variables
     command = [*compose(), "--file", str(ROOT / "docker-compose.yml"), "config"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    services: dict[str, dict[str, Any]] = yaml.safe_load(told.stdout)["services"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    services: dict[str, dict[str, Any]] = yaml.safe_load(result.stdout)["services"]
     return services
 
 
@@ -74,7 +74,7 @@ def test_the_defaults_open_one_port_on_this_machine_alone() -> None:
     assert all(word in str(services["api"]["ports"]) for word in ("127.0.0.1", "8000"))
 
 
-def test_the_variables_reach_what_they_are_for(tmp_path: Path) -> None:
+def test_variables_reach_their_services(tmp_path: Path) -> None:
     services = as_read(
         TUNEWELL_BIND="192.0.2.7",
         TUNEWELL_PORT="9123",
@@ -98,23 +98,23 @@ def test_the_variables_reach_what_they_are_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_no_service_may_do_or_take_more_than_it_needs(name: str) -> None:
+def test_services_have_least_privileges_and_memory_limits(name: str) -> None:
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["mem_limit"]
     assert not {"privileged", "network_mode", "pid", "devices"} & set(service)
-    assert "cap_add" not in service or name == "postgres"  # whose entrypoint begins as root
+    assert "cap_add" not in service or name == "postgres"  # its entrypoint starts as root
 
 
-def test_what_must_last_is_in_named_volumes() -> None:
+def test_persistent_data_is_in_named_volumes() -> None:
     assert set(COMPOSE["volumes"]) == {"datasets", "redis", "postgres"}
     mounted = " ".join(volume for service in SERVICES.values() for volume in service.get("volumes", []))
     assert all(f"{name}:/" in mounted or f":-{name}}}:/" in mounted for name in COMPOSE["volumes"])
     assert {"--appendonly", "noeviction"} <= set(SERVICES["redis"]["command"])
 
 
-def test_images_of_others_have_a_version() -> None:
+def test_third_party_images_have_a_version() -> None:
     images = [service["image"] for service in SERVICES.values() if "image" in service]
     images += [name for name in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if name != "base"]
     assert len(images) == 3
@@ -125,7 +125,7 @@ def test_no_url_holds_a_password() -> None:
     assert not re.search(r"://[^/\s]*:[^/\s]*@", TEXT)
 
 
-def test_nothing_starts_before_what_it_needs() -> None:
+def test_services_start_after_their_dependencies() -> None:
     for name in ("api", "worker"):
         assert SERVICES[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"},
@@ -135,13 +135,13 @@ def test_nothing_starts_before_what_it_needs() -> None:
     assert {name for name, service in SERVICES.items() if "healthcheck" in service} == {"api", "redis", "postgres"}
 
 
-def test_there_can_be_many_workers() -> None:
+def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "hostname", "ports"} & set(SERVICES["worker"])
     assert '"--concurrency", "1", "--hostname", "worker@%h"' in stage("worker")
 
 
 @pytest.mark.parametrize(("name", "without"), [("api", ("tensorflow", "keras")), ("worker", ("fastapi", "uvicorn"))])
-def test_an_image_holds_only_what_it_serves(name: str, without: tuple[str, ...]) -> None:
+def test_images_hold_only_their_own_packages(name: str, without: tuple[str, ...]) -> None:
     assert SERVICES[name]["build"]["target"] == name
     assert f"--require-hashes -r requirements/{name}.txt" in stage(name)
     packages = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE)
@@ -173,34 +173,34 @@ runpy.run_module("app.cli", run_name="__main__", alter_sys=True)
         (["demo"], 1, "psutil is not installed here"),
     ],
 )
-def test_the_api_image_runs_the_commands_that_talk_to_a_service(arguments: list[str], code: int, words: str) -> None:
-    """The image's packages alone are found, as in `docker compose exec api tunewell list`."""
+def test_the_api_image_runs_the_client_commands(arguments: list[str], code: int, words: str) -> None:
+    """Only the image's packages can be imported, as in `docker compose exec api tunewell list`."""
     url = f"http://127.0.0.1:{closed_port()}"
     command = [sys.executable, "-c", ALONE, *arguments]
-    told = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "TUNEWELL_URL": url}, capture_output=True, text=True, check=False
     )
-    assert told.returncode == code
-    assert words in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
     assert "/usr/local/bin/tunewell" in stage("api")
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_a_process_is_nobody_special_and_hears_the_signals(name: str) -> None:
+def test_processes_are_unprivileged_and_receive_signals(name: str) -> None:
     assert stage(name).count("USER tunewell") == 1
-    assert 'CMD ["' in stage(name)  # without a shell, which would keep a SIGTERM to itself
-    assert "--mount" not in DOCKERFILE  # which only BuildKit knows
+    assert 'CMD ["' in stage(name)  # without a shell, which would not pass SIGTERM on
+    assert "--mount" not in DOCKERFILE  # needs BuildKit
 
 
-def test_the_data_folder_is_named_as_the_host_knows_it(tmp_path: Path) -> None:
+def test_the_data_folder_is_named_by_its_path_on_the_host(tmp_path: Path) -> None:
     named = Settings(data_dir=tmp_path, data_dir_on_host="./mnist").data_folder
     assert named.startswith(f"./mnist on the host ({tmp_path} in the container)")
     assert str(os.getuid()) in named
     assert Settings(data_dir=tmp_path).data_folder == f"{tmp_path} (TUNEWELL_DATA_DIR)"
 
 
-def test_a_password_that_is_not_the_volumes_is_one_line_that_says_what_to_do(postgres: Postgres) -> None:
+def test_a_wrong_postgres_password_is_reported_in_one_line_with_the_remedy(postgres: Postgres) -> None:
     url = make_url(postgres.new_database())
     user = f"u{url.database}"
     postgres.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
@@ -208,9 +208,9 @@ def test_a_password_that_is_not_the_volumes_is_one_line_that_says_what_to_do(pos
     wrong = url.set(username=user, password="another").render_as_string(False)
     command = [sys.executable, "-m", "app.tuning.migrations"]
     environment = os.environ | {"TUNEWELL_DATABASE_URL": wrong}
-    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert len(told.stderr.splitlines()) == 1
-    assert "password authentication failed" in told.stderr
-    assert "ALTER ROLE" in told.stderr
-    assert "another" not in told.stderr
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "password authentication failed" in result.stderr
+    assert "ALTER ROLE" in result.stderr
+    assert "another" not in result.stderr

@@ -1,4 +1,4 @@
-"""End to end: real processes, a real broker and real training, from a POST to the best."""
+"""End to end: real processes, a real broker and real training, from the POST to the best trial."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ GRID = {
     "evaluation": {"cv": 3},
     "random_state": 7,
 }
-MOST_MEGABYTES = 200  # of the API in memory, of 1024 times 1024 bytes, as `docker stats` counts
+MAX_API_MEBIBYTES = 200
 MEASURED = {"seconds", "fit_seconds", "refit_seconds", "started_at", "ended_at", "worker", "attempt", "job_id"}
 
 
@@ -43,28 +43,28 @@ def alone(folder: Path, broker: Broker) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def found(alone: Live) -> Any:
-    """What one worker finds on SQLite."""
+    """The results of one worker on SQLite."""
     return trained(alone)
 
 
 def trained(service: Live) -> Any:
-    """All that came of the grid, but for what is measured in seconds."""
-    address = service.post(GRID)
-    job = service.wait(address)
+    """All results of the grid, without measured times."""
+    path = service.post(GRID)
+    job = service.wait(path)
     assert (job["state"], job["error"]) == ("succeeded", None)
-    trials = [service.get(f"{address}/trials/{number}") for number in range(4)]
+    trials = [service.get(f"{path}/trials/{number}") for number in range(4)]
     assert all(fit["state"] == "succeeded" for trial in trials for fit in trial["fits"])
-    return lasting([service.get(f"{address}/best"), *trials])
+    return drop_measured([service.get(f"{path}/best"), *trials])
 
 
-def lasting(value: Any) -> Any:
+def drop_measured(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: lasting(one) for name, one in value.items() if name not in MEASURED}
-    return [lasting(one) for one in value] if isinstance(value, list) else value
+        return {name: drop_measured(one) for name, one in value.items() if name not in MEASURED}
+    return [drop_measured(one) for one in value] if isinstance(value, list) else value
 
 
 def workers(service: Live) -> set[str]:
-    """Those that have trained something."""
+    """The workers that have trained something."""
     jobs = service.get("/v1/jobs?page_size=100")["items"]
     trials = [
         service.get(f"/v1/jobs/{job['id']}/trials/{number}") for job in jobs for number in range(job["trials"]["total"])
@@ -73,12 +73,12 @@ def workers(service: Live) -> set[str]:
 
 
 def agrees(service: Live, found: Any) -> bool:
-    """Train the grid again, with the same outcome; True once two workers have had a part in what was trained."""
+    """Train the grid again and compare the results; True once two workers have trained fits."""
     assert trained(service) == found
     return len(workers(service)) == 2
 
 
-def test_a_job_is_trained_and_its_best_is_judged_on_the_test_set(found: Any) -> None:
+def test_a_job_is_trained_and_its_best_is_evaluated_on_the_test_set(found: Any) -> None:
     best, *trials = found
     assert best["final"]
     assert best["test"]["samples"] == 360
@@ -95,13 +95,13 @@ def test_a_job_is_trained_and_its_best_is_judged_on_the_test_set(found: Any) -> 
     assert all(versions.values())
 
 
-def test_two_workers_find_the_same_to_the_last_digit(alone: Live, found: Any) -> None:
+def test_two_workers_find_identical_results(alone: Live, found: Any) -> None:
     alone.start_worker("w2")
     alone.wait(alone.post(GRID | {"random_state": 8}))  # while this is trained, the second worker starts
     alone.until(lambda: agrees(alone, found), 120)
 
 
-def test_postgresql_and_two_workers_find_the_same_to_the_last_digit(
+def test_postgresql_and_two_workers_find_identical_results(
     folder: Path, broker: Broker, postgres: Postgres, found: Any
 ) -> None:
     url = broker.url.replace("/0", "/1")
@@ -110,16 +110,16 @@ def test_postgresql_and_two_workers_find_the_same_to_the_last_digit(
 
 
 def test_a_running_job_stops_soon_after_its_cancellation(alone: Live) -> None:
-    address = alone.post(GRID | {"fixed": {"epochs": 1000, "filters": 32, "num_neurons": 512}})
-    alone.until(lambda: bool(alone.get(address)["fits"]["running"]), 30)
+    path = alone.post(GRID | {"fixed": {"epochs": 1000, "filters": 32, "num_neurons": 512}})
+    alone.until(lambda: bool(alone.get(path)["fits"]["running"]), 30)
     time.sleep(1)
-    cancelled = alone.client.post(f"{address}/cancel")
+    cancelled = alone.client.post(f"{path}/cancel")
     assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelling")
-    job = alone.wait(address, "cancelled")
-    fits = alone.get(f"{address}/trials/0")["fits"]
-    assert all(len(fit["history"]) < 1000 for fit in fits), "it did not wait for the end of the training"
+    job = alone.wait(path, "cancelled")
+    fits = alone.get(f"{path}/trials/0")["fits"]
+    assert all(len(fit["history"]) < 1000 for fit in fits), "it waited for the end of the training"
     assert job["fits"]["running"] == job["fits"]["queued"] == 0
-    assert alone.client.delete(address).status_code == 204
+    assert alone.client.delete(path).status_code == 204
 
 
 def test_a_small_job_on_mnist_learns_digits(alone: Live) -> None:
@@ -131,20 +131,20 @@ def test_a_small_job_on_mnist_learns_digits(alone: Live) -> None:
         "fixed": {"epochs": 1, "filters": 8, "num_neurons": 32},
         "evaluation": {"validation_split": 0.25},
     }
-    address = alone.post(spec)
-    job = alone.wait(address)
+    path = alone.post(spec)
+    job = alone.wait(path)
     assert (job["state"], job["error"]) == ("succeeded", None)
-    best = alone.get(f"{address}/best")
+    best = alone.get(f"{path}/best")
     assert best["test"]["samples"] == 1000
     assert best["test"]["accuracy"] > 0.5
     assert best["environment"]["dataset_sha256"]
 
 
-def test_the_articles_random_search_draws_scikit_learns_candidates(alone: Live) -> None:
+def test_random_search_draws_the_same_candidates_as_scikit_learn(alone: Live) -> None:
     spec = json.loads((PROJECT / "examples" / "article-random.json").read_text(encoding="utf-8"))
-    address = alone.post(spec)
-    drawn = [trial["params"] for trial in alone.get(f"{address}/trials")["items"]]
-    alone.client.post(f"{address}/cancel")
+    path = alone.post(spec)
+    drawn = [trial["params"] for trial in alone.get(f"{path}/trials")["items"]]
+    alone.client.post(f"{path}/cancel")
     spaces = {
         "learning_rate": reciprocal(0.001, 0.1),
         "dropout_rate": uniform(0.1, 0.3),
@@ -156,7 +156,7 @@ def test_the_articles_random_search_draws_scikit_learns_candidates(alone: Live) 
         "learning_rate": 0.07969454818643935,
         "num_neurons": 512,
     }
-    alone.wait(address, "cancelled")
+    alone.wait(path, "cancelled")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -165,18 +165,18 @@ def test_the_api_stays_small_under_load(
 ) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # as `tunewell up` and the image set it
     with live(tmp_path / "home", database_url, broker.url.replace("/0", "/2"), workers=0) as service:
-        assert used_hard(service) < MOST_MEGABYTES
+        assert measure_memory_under_load(service) < MAX_API_MEBIBYTES
 
 
-def used_hard(service: Live) -> int:
-    """Megabytes that the API has taken after the largest jobs at once and all kinds of requests."""
+def measure_memory_under_load(service: Live) -> int:
+    """MiB of memory that the API uses after concurrent jobs of the largest size and mixed requests."""
     rates = [number / 1000 for number in range(1, 101)]
     largest = GRID | {"search": {"strategy": "grid", "param_grid": {"l1": rates, "l2": rates}}}
     with ThreadPoolExecutor(4) as threads:
-        addresses = list(threads.map(service.post, [largest] * 4))
-    for address in addresses:
-        assert service.client.post(f"{address}/cancel").status_code == 202
-    asked = [f"{address}{more}" for address in addresses for more in ("", "/trials?page_size=100", "/trials/1")]
+        paths = list(threads.map(service.post, [largest] * 4))
+    for path in paths:
+        assert service.client.post(f"{path}/cancel").status_code == 202
+    asked = [f"{path}{more}" for path in paths for more in ("", "/trials?page_size=100", "/trials/1")]
 
     def ask(number: int) -> int:
         if number % 10 == 0:

@@ -1,4 +1,4 @@
-"""Every line of every log is JSON, where that was asked for."""
+"""With TUNEWELL_LOG_FORMAT=json, every line of every log is JSON."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.test_launcher import until
+from tests.local.test_launcher import wait_until
 from tests.support.live import Live, live
 from tests.support.servers import Broker
 from tests.system.test_up import started
@@ -31,9 +31,9 @@ def test_every_line_of_api_and_worker_is_json(tmp_path: Path, broker: Broker, mo
     monkeypatch.setenv("TUNEWELL_LOG_FORMAT", "json")
     with live(tmp_path, f"sqlite:///{tmp_path / 'tunewell.db'}", broker.url, workers=1) as service:
         assert train(service) == "succeeded"
-        broker.kill()  # which both have something to say about
+        broker.kill()  # both processes log the outage
         try:
-            until(lambda: "Connection refused" in service.said("w1"), 60)
+            wait_until(lambda: "Connection refused" in service.said("w1"), 60)
         finally:
             broker.start()
     api, worker = records(tmp_path / "api.log"), records(tmp_path / "w1.log")
@@ -50,7 +50,7 @@ def test_every_line_of_the_parts_of_up_is_json(tmp_path: Path) -> None:
     with started(tmp_path, 1, TUNEWELL_LOG_FORMAT="json") as up:
         assert up.stdout is not None
         assert up.stdout.readline()
-        until(lambda: "ready." in (tmp_path / "here" / "logs" / "worker-1.log").read_text(), 60)
+        wait_until(lambda: "ready." in (tmp_path / "here" / "logs" / "worker-1.log").read_text(), 60)
     for name in ("api", "worker-1"):
         assert records(tmp_path / "here" / "logs" / f"{name}.log")
 

@@ -1,4 +1,4 @@
-"""What is said, and done, when the service starts on something that is not as it should be."""
+"""Starting with an unusable database, an unreachable broker, full disks or missing folders."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from app.tuning.database import connect
-from tests.local.test_launcher import gone, until
+from tests.local.test_launcher import is_gone, wait_until
 from tests.support.live import PROJECT
 from tests.support.servers import Broker, Postgres, free_port
 from tests.system.test_up import is_ready, started, url_of
@@ -22,7 +22,7 @@ SPEC = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_gri
 
 @pytest.fixture(params=["role without CREATE", "wrong password", "no such database"])
 def unusable(request: pytest.FixtureRequest, postgres: Postgres) -> tuple[str, str]:
-    """A database that cannot be used, and the server's reason."""
+    """The URL of an unusable database, and the reason."""
     url = make_url(postgres.new_database())
     user = f"u{url.database}"
     postgres.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'right'")
@@ -39,9 +39,9 @@ def test_up_says_why_the_database_cannot_be_used_and_serves_503s(tmp_path: Path,
     url, reason = unusable
     said, port = tmp_path / "said", free_port()
     with said.open("w") as stderr, started(tmp_path, 0, port=port, stderr=stderr, TUNEWELL_DATABASE_URL=url):
-        until(lambda: reason in said.read_text(), 60)
+        wait_until(lambda: reason in said.read_text(), 60)
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            until(lambda: answers(client), 60)
+            wait_until(lambda: is_alive(client), 60)
             assert client.get("/readyz").status_code == 503
             assert client.get("/v1/jobs").status_code == 503
             posted = client.post("/v1/jobs", json=SPEC)
@@ -51,7 +51,7 @@ def test_up_says_why_the_database_cannot_be_used_and_serves_503s(tmp_path: Path,
     assert "secret" not in said.read_text() + log
 
 
-def answers(client: httpx2.Client) -> bool:
+def is_alive(client: httpx2.Client) -> bool:
     try:
         return client.get("/livez").status_code == 200
     except httpx2.TransportError:
@@ -67,7 +67,7 @@ def test_a_worker_says_why_the_database_cannot_be_used(
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(command, cwd=PROJECT, env=os.environ | variables, stdout=log, stderr=log)
     try:
-        until(lambda: reason in (tmp_path / "log").read_text(), 60)
+        wait_until(lambda: reason in (tmp_path / "log").read_text(), 60)
     finally:
         worker.terminate()
         worker.wait(60)
@@ -75,7 +75,7 @@ def test_a_worker_says_why_the_database_cannot_be_used(
 
 
 @pytest.mark.parametrize("damage", ["another program's", "a newer Tunewell's"])
-def test_up_ends_with_one_sentence_on_a_database_that_is_not_its_own(tmp_path: Path, damage: str) -> None:
+def test_up_rejects_the_database_of_another_program_or_version_in_one_sentence(tmp_path: Path, damage: str) -> None:
     url = f"sqlite:///{tmp_path}/some.db"
     engine = connect(url)
     with engine.execution_options(writes=True).begin() as connection:
@@ -102,51 +102,51 @@ def test_up_says_that_the_broker_cannot_be_reached(tmp_path: Path) -> None:
     assert "secret" not in errors
 
 
-def test_notes_that_cannot_be_written_decide_nothing(tmp_path: Path) -> None:
+def test_unwritable_notes_change_nothing(tmp_path: Path) -> None:
     port = free_port()
     with Path("/dev/full").open("w") as full, started(tmp_path, 0, port=port, stderr=full) as up:
         url = url_of(up)
         kill_api(up)
-        until(lambda: is_ready(url), 60)
+        wait_until(lambda: is_ready(url), 60)
         up.send_signal(signal.SIGTERM)
         assert up.wait(60) == 0
 
 
-def test_readers_that_are_gone_do_not_change_how_it_stops(tmp_path: Path) -> None:
+def test_closed_pipes_do_not_change_how_it_stops(tmp_path: Path) -> None:
     with started(tmp_path, 0, stderr=subprocess.STDOUT) as up:
         url = url_of(up)
         assert up.stdout is not None
         up.stdout.close()
         children = psutil.Process(up.pid).children(recursive=True)
         kill_api(up)
-        until(lambda: is_ready(url), 60)
+        wait_until(lambda: is_ready(url), 60)
         children += psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGTERM)
         assert up.wait(60) == 0
-        assert all(gone(child.pid) for child in children)
+        assert all(is_gone(child.pid) for child in children)
         log = (tmp_path / "here" / "logs" / "broker.log").read_text()
         assert "ready to exit, bye bye" in log, "the broker was asked to end, after the API"
 
 
 def kill_api(up: "subprocess.Popen[str]") -> None:
-    """And see that it is gone."""
+    """Kill the API and wait until it is gone."""
     children = psutil.Process(up.pid).children(recursive=True)
     api = next(process for process in children if "uvicorn" in process.cmdline())
     api.kill()
-    until(lambda: gone(api.pid))
+    wait_until(lambda: is_gone(api.pid))
 
 
-def test_folders_that_somebody_tidied_away_are_made_anew(tmp_path: Path) -> None:
+def test_deleted_folders_are_created_again(tmp_path: Path) -> None:
     with started(tmp_path, 0) as up:
         url = url_of(up)
         subprocess.run(["rm", "-r", tmp_path / "here" / "logs"], check=True)
         kill_api(up)
-        until(lambda: is_ready(url), 60)
+        wait_until(lambda: is_ready(url), 60)
     assert (tmp_path / "here" / "logs" / "api.log").exists()
 
 
 @pytest.mark.parametrize("command", [["uvicorn", "app.main:app"], ["celery", "-A", "worker.tasks", "worker"]])
-def test_a_part_whose_log_is_full_works(tmp_path: Path, command: list[str], broker: Broker) -> None:
+def test_a_process_that_cannot_write_its_log_keeps_working(tmp_path: Path, command: list[str], broker: Broker) -> None:
     variables = {"TUNEWELL_BROKER_URL": broker.url, "TUNEWELL_HOME": str(tmp_path), "TUNEWELL_DATABASE_URL": ""}
     port = free_port()
     more = ["--port", str(port)] if command[0] == "uvicorn" else ["--concurrency", "1"]
@@ -156,9 +156,9 @@ def test_a_part_whose_log_is_full_works(tmp_path: Path, command: list[str], brok
         )
     try:
         if command[0] == "uvicorn":
-            until(lambda: is_ready(f"http://127.0.0.1:{port}"), 60)
+            wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"), 60)
         else:  # its main process prepares the database once it is ready
-            until(lambda: (tmp_path / "tunewell.db").exists(), 60)
+            wait_until(lambda: (tmp_path / "tunewell.db").exists(), 60)
         assert part.poll() is None
     finally:
         part.terminate()

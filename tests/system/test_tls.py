@@ -12,7 +12,7 @@ import pytest
 from app.local.broker import find_program
 from app.tuning import broker
 from app.tuning.settings import Settings
-from tests.local.test_launcher import until
+from tests.local.test_launcher import wait_until
 from tests.support.live import PROJECT
 from tests.support.servers import free_port, listens, missing
 
@@ -24,7 +24,7 @@ class Tls:
         self.port, self.authority = port, folder / "ca.crt"
 
     def url(self, host: str, **more: str) -> str:
-        """What the settings make of its URL."""
+        """The broker's URL."""
         query = "&".join(f"{name}={value}" for name, value in more.items())
         return f"rediss://{host}:{self.port}/0?{query}"
 
@@ -89,7 +89,7 @@ def test_a_known_authority_s_certificate_is_accepted(tls: Tls) -> None:
 
 
 @pytest.mark.parametrize("word", ["none", "CERT_NONE"])
-def test_the_url_may_say_that_nothing_is_verified(tls: Tls, word: str) -> None:
+def test_the_url_can_disable_verification(tls: Tls, word: str) -> None:
     assert waiting(tls.url("127.0.0.1", ssl_cert_reqs=word)) >= 0
 
 
@@ -102,7 +102,7 @@ def test_a_worker_verifies_too(tls: Tls, tmp_path: Path, trusting: bool) -> None
     with log.open("w") as output:
         worker = subprocess.Popen(command, cwd=PROJECT, env=os.environ | variables, stdout=output, stderr=output)
     try:
-        until(lambda: ("Connected to" if trusting else "certificate verify failed") in log.read_text(), 60)
+        wait_until(lambda: ("Connected to" if trusting else "certificate verify failed") in log.read_text(), 60)
     finally:
         worker.terminate()
         worker.wait(60)

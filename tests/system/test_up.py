@@ -1,4 +1,4 @@
-"""`tunewell up` as a user starts it: from some other folder, with broker and API."""
+"""`tunewell up` as a user starts it: from another folder, with broker and API."""
 
 import json
 import os
@@ -17,11 +17,11 @@ import pytest
 
 from app.cli.client import Client
 from app.local import launcher
-from tests.local.test_launcher import gone, until
+from tests.local.test_launcher import is_gone, wait_until
 from tests.test_settings import NASTY
 
 URL = re.compile(r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(\d workers?; Ctrl-C stops\)\n")
-# What some shell may be set to, for programs that are not Tunewell.
+# Variables that a shell may have set for other programs.
 SHELL = {
     "APP": "elsewhere",
     "BROKER_URL": "redis://127.0.0.1:1/0",
@@ -69,28 +69,30 @@ def up(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def url_of(process: "subprocess.Popen[str]") -> str:
-    """Where it says that it is ready."""
+    """The URL in its ready message."""
     assert process.stdout is not None
     found = URL.fullmatch(process.stdout.readline())
     assert found is not None
     return found[1]
 
 
-def test_a_job_succeeds_whatever_the_home_is_called_and_the_shell_is_set_to(tmp_path: Path) -> None:
+def test_a_job_succeeds_with_any_home_and_environment(tmp_path: Path) -> None:
     with started(tmp_path, 1, NASTY, 0, subprocess.PIPE, **SHELL) as process, Client(url_of(process)) as client:
         spec = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}}
         job = client.create(json.dumps(spec | {"fixed": {"epochs": 1}}).encode())
-        until(lambda: client.get_job(job["id"])["ended_at"] is not None, 90)
+        wait_until(lambda: client.get_job(job["id"])["ended_at"] is not None, 90)
         assert client.get_job(job["id"])["state"] == "succeeded"
     assert {place.name for place in tmp_path.iterdir()} == {"app", "worker", NASTY}
 
 
-def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess.Popen[str]", tmp_path: Path) -> None:
+def test_up_prints_its_url_restarts_the_api_and_leaves_no_processes(
+    up: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
     url = url_of(up)
     started = psutil.Process(up.pid).children(recursive=True)
     api = next(process for process in started if "uvicorn" in process.cmdline())
     api.send_signal(signal.SIGKILL)
-    until(lambda: is_ready(url))
+    wait_until(lambda: is_ready(url))
     started = psutil.Process(up.pid).children(recursive=True)
     assert api.pid not in {process.pid for process in started}
     assert launcher.read_running(tmp_path / "here") == {"pid": up.pid, "url": url}
@@ -99,7 +101,7 @@ def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess
     assert up.returncode == 0
     assert rest == ""
     assert "api was killed by signal 9; restarting it" in errors
-    assert all(gone(process.pid) for process in started)
+    assert all(is_gone(process.pid) for process in started)
     assert {file.name for file in (tmp_path / "here" / "logs").iterdir()} == {
         "api.log",
         "broker.log",
@@ -109,7 +111,7 @@ def test_up_tells_its_url_brings_the_api_back_and_leaves_nothing(up: "subprocess
 
 def is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
