@@ -1,7 +1,7 @@
-"""The arithmetic of training is Keras's: gradients, updates, and whole fits, each beside float64.
+"""Training computes what Keras computes: gradients, updates and whole fits, each compared with float64.
 
-Nothing here depends on a processor's last bits. Weights alone are never compared: where a gradient is all but nothing,
-Adam makes a whole step of its rounding, so that a few weights go their own way on each processor.
+No test depends on a processor's last bits. Single weights are never compared: where a gradient is almost zero, Adam
+turns its rounding error into a whole step, so a few weights differ between processors.
 """
 
 import numpy as np
@@ -72,21 +72,21 @@ def test_gradients_are_those_of_float64(changes: Hyperparameters) -> None:
         values if values.ndim > 1 else random.normal(0, 0.1, values.shape).astype(np.float32)
         for values in first_weights(changes)
     ]
-    assert farthest(changes, weights) < 1e-4
+    assert max_error(changes, weights) < 1e-4
 
 
 @pytest.mark.parametrize("activation, blocks", [("relu", 1), ("elu", 1), ("gelu", 1), ("tanh", 1), ("relu", 2)])
-def test_of_equal_values_the_first_gets_the_gradient(activation: str, blocks: int) -> None:
-    """Kernels of eighths make sums that are exact however they are added: many of those that are pooled are equal."""
+def test_of_equal_pooled_values_the_first_gets_the_gradient(activation: str, blocks: int) -> None:
+    """Sums of eighths are exact in any order, so many of the values that are pooled are equal."""
     changes: Hyperparameters = {"activation": activation, "conv_blocks": blocks, "kernel_size": 2}
     random = np.random.default_rng(2)
     eighths = [random.integers(-1, 2, values.shape).astype(np.float32) / 8 for values in first_weights(changes)]
     convolutions = 2 * blocks
-    assert farthest(changes, [*eighths[:convolutions], *first_weights(changes)[convolutions:]]) < 1e-4
+    assert max_error(changes, [*eighths[:convolutions], *first_weights(changes)[convolutions:]]) < 1e-4
 
 
-def farthest(changes: Hyperparameters, weights: Weights) -> float:
-    """The largest difference of our gradients from float64's, in parts of the largest gradient of that weight."""
+def max_error(changes: Hyperparameters, weights: Weights) -> float:
+    """The largest difference from float64's gradients, relative to the largest gradient of the same weight."""
     ours = gradients(changes, weights, 64)
     with in_float64():
         theirs = keras_gradients(changes, weights, 64)
@@ -95,7 +95,7 @@ def farthest(changes: Hyperparameters, weights: Weights) -> float:
 
 @pytest.mark.parametrize("changes", OPTIMIZERS, ids=named)
 def test_equal_gradients_move_weights_as_keras_does(changes: Hyperparameters) -> None:
-    """Over 30 steps, by gradients of 1e-10 to 10: those near 1e-7 tell one epsilon from another."""
+    """Over 30 steps, by gradients of 1e-10 to 10: those near 1e-7 reveal a different epsilon."""
     random = np.random.default_rng(3)
     start = random.normal(0, 0.1, 500).astype(np.float32)
     scales = 10.0 ** random.uniform(-10, 1, start.shape)
@@ -126,7 +126,7 @@ def test_training_without_dropout_agrees_with_keras(changes: Hyperparameters) ->
     assert scores.loss == pytest.approx(loss, rel=1e-3)
     assert scores.accuracy == pytest.approx(accuracy, abs=0.01)
     assert np.abs(our_guesses - guesses).mean() < 1e-3
-    assert length(ours, theirs) < 0.05 * length(theirs, start)
+    assert distance(ours, theirs) < 0.05 * distance(theirs, start)
 
 
 SCORED = SPLIT.score_images[SPLIT.score_rows][..., None].astype(np.float64)
@@ -140,20 +140,20 @@ EXTREMES: list[Hyperparameters] = [
     {"learning_rate": 0.01, "optimizer": "sgd", "momentum": 0.99999999},
     {"optimizer": "rmsprop", "momentum": 1e-60, "l2": 1e-50},
     {"learning_rate": 1e-45, "weight_decay": 1.0, "l1": 1e-50},
-    # Weights grow beyond 1e19: their squares are infinite, and no part of a loss without l2.
+    # Weights grow beyond 1e19: their squares are infinite, but without l2 they do not count in the loss.
     {"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 0.4, "activation": "tanh", "l1": 0.0001},
 ]
 
 
 @pytest.mark.parametrize("changes", EXTREMES, ids=named)
-def test_hyperparameters_at_their_bounds_do_what_they_do_in_keras(changes: Hyperparameters) -> None:
+def test_hyperparameters_at_their_bounds_act_as_in_keras(changes: Hyperparameters) -> None:
     changes = {**changes, "epochs": 1}
     _, epochs = train(changes)
     _, history = fit_with_keras(changes)
     assert [(epoch.loss, epoch.accuracy) for epoch in epochs] == [pytest.approx(history[0], rel=1e-4, abs=0.005)]
 
 
-def test_logits_that_are_no_numbers_are_classified_as_by_keras() -> None:
+def test_nan_and_infinite_logits_are_classified_as_in_keras() -> None:
     nan, inf = np.nan, np.inf
     logits = np.array([[nan] * 3, [1, nan, 2], [0, inf, 1], [inf, inf, 2], [-inf, 1, 2], [1, 3, 2]], np.float32)
     for label in range(3):
@@ -162,12 +162,12 @@ def test_logits_that_are_no_numbers_are_classified_as_by_keras() -> None:
         assert classified_rightly(logits, labels) == int(np.sum(expected))
 
 
-def length(first: Weights, second: Weights) -> float:
+def distance(first: Weights, second: Weights) -> float:
     """The distance between two sets of weights."""
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(first, second, strict=True))))
 
 
-def test_dropout_learns_as_keras_does() -> None:
+def test_training_with_dropout_learns_as_well_as_keras() -> None:
     changes: Hyperparameters = {"dropout_rate": 0.5, "num_neurons": 64, "epochs": 8, "batch_size": 32}
     ours = [train(changes, seed=seed)[1][-1].loss for seed in range(3)]
     theirs = [fit_with_keras(changes, seed)[1][-1][0] for seed in range(3)]
@@ -176,7 +176,7 @@ def test_dropout_learns_as_keras_does() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.93])
-def test_dropout_keeps_the_share_it_should_and_the_mean(rate: float) -> None:
+def test_dropout_drops_the_given_share_independently_in_each_step(rate: float) -> None:
     ours = graph({"num_neurons": 64, "dropout_rate": rate})
     tf = pytest.importorskip("tensorflow")
     draws = [ours._draw(512, tf.constant([3], tf.uint64), tf.constant(step, tf.int64)).numpy() for step in (1, 2)]

@@ -1,4 +1,4 @@
-"""Training repeats itself to the bit, reports while it works and keeps no more than it needs."""
+"""Training is reproducible to the bit, reports regularly and keeps only what it needs."""
 
 import gc
 import itertools
@@ -32,7 +32,7 @@ def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
 
 
 def bits(result: tuple[Any, list[Any]]) -> list[tuple[float, ...]]:
-    """A fit's numbers but for its durations."""
+    """A fit's numbers, without its durations."""
     scores, epochs = result
     return [scores[:2], *(epoch[:5] for epoch in epochs)]
 
@@ -53,13 +53,13 @@ def test_a_report_that_raises_stops_the_fit_and_leaves_the_next_one_untouched() 
     assert bits(train({})) == bits(expected)
 
 
-def test_how_the_epoch_is_cut_into_calls_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_calls_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train({"dropout_rate": 0.5})
     monkeypatch.setattr(training, "_REPORT_SECONDS", 0.0)
     assert bits(train({"dropout_rate": 0.5})) == bits(expected)
 
 
-def test_values_that_do_not_shape_the_graph_share_one() -> None:
+def test_fits_of_one_architecture_share_a_program() -> None:
     training._programs.clear()
     for changes in (
         {"dropout_rate": 0.1},
@@ -70,14 +70,14 @@ def test_values_that_do_not_shape_the_graph_share_one() -> None:
     assert len(training._programs) == 1
 
 
-def test_only_the_last_used_architectures_are_kept() -> None:
+def test_only_the_last_used_programs_are_kept() -> None:
     few = digits(train=16)
     for neurons in (*range(1, 9), 1, 9, 10):
         train({"num_neurons": neurons, "epochs": 1}, few)
     assert [shape.num_neurons for shape in training._programs] == [4, 5, 6, 7, 8, 1, 9, 10]
 
 
-def test_architectures_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_programs_stay_within_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     few = digits(train=16)
     large, other = ({"num_neurons": neurons, "filters": 128, "epochs": 1} for neurons in (1000, 1001))
     train(large, few)
@@ -87,8 +87,8 @@ def test_architectures_are_kept_by_their_size(monkeypatch: pytest.MonkeyPatch) -
     assert [shape.num_neurons for shape in training._programs] == [16, 1001]
 
 
-def test_what_is_no_longer_kept_leaves_no_graph_behind() -> None:
-    for activation in ("relu", "gelu"):  # each has a way of its own through the first convolution
+def test_freed_programs_leave_no_graph_behind() -> None:
+    for activation in ("relu", "gelu"):  # their first convolutions differ
         train({"activation": activation, "conv_blocks": 2, "kernel_size": 2, "dropout_rate": 0.1, "l1": 0.1})
     training.forget_programs()
     graphs = [one for one in gc.get_objects() if type(one).__name__.endswith("FuncGraph")]
@@ -97,15 +97,15 @@ def test_what_is_no_longer_kept_leaves_no_graph_behind() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to RLIMIT_DATA")
 @pytest.mark.timeout(600)
-def test_a_grid_that_does_not_fit_into_memory_at_once_is_trained_one_after_the_other() -> None:
-    """Each network takes 150 to 220 MB; the process may take 1.25 GiB, of which 0.4 are spent once it has started."""
+def test_programs_that_do_not_fit_into_memory_together_are_trained_one_after_the_other() -> None:
+    """Each network takes 150 to 220 MB; the process may take 1.25 GiB, of which it uses 0.4 at the start."""
     command = [sys.executable, "-m", "tests.support.hungry", *map(str, range(256, 369, 16))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-class Short:
-    """A keeper under which memory runs out in the middle of a fit."""
+class MemoryRunsOut:
+    """A heartbeat that runs out of memory in the middle of a fit."""
 
     reports = 0
 
@@ -118,17 +118,17 @@ class Short:
         pass
 
 
-def test_when_memory_is_lacking_everything_is_let_go_before_the_next_attempt() -> None:
+def test_running_out_of_memory_frees_everything_before_the_next_attempt() -> None:
     train({"epochs": 1}, digits(train=16))
     claim = Claim(uuid4(), 1, 1, 0, 0, grid(2, dataset={"name": "digits"}), {"epochs": 3})
     with pytest.raises(MemoryError):
-        fit.train_fit(claim, Short())  # type: ignore[arg-type]
+        fit.train_fit(claim, MemoryRunsOut())  # type: ignore[arg-type]
     assert not training._programs
     assert not datasets._kept
     assert not [one for one in gc.get_objects() if type(one) is training.program.Program]
 
 
-def test_every_call_is_announced_with_time_to_spare() -> None:
+def test_every_call_is_announced_with_a_margin() -> None:
     training._programs.clear()
     windows: list[float] = []
     training.train_network({**DEFAULTS, "epochs": 1}, SPLIT, 1, windows.append, lambda epoch: None)
@@ -136,7 +136,7 @@ def test_every_call_is_announced_with_time_to_spare() -> None:
     assert min(windows) >= 15.0
 
 
-def test_the_scored_rows_are_touched_once_unless_every_epoch_is_scored() -> None:
+def test_without_scores_of_every_epoch_only_the_last_is_scored() -> None:
     scores, epochs = train({}, digits(every_epoch=False))
     assert [(epoch.val_loss, epoch.val_accuracy) for epoch in epochs] == [(None, None)] * 4
     assert bits((scores, []))[0] == bits(train({}))[0]
@@ -146,12 +146,10 @@ def test_a_loss_that_is_not_finite_is_reported_and_not_an_error() -> None:
     scores, epochs = train({"optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 1.0, "epochs": 2})
     assert np.isnan([scores.loss, epochs[-1].loss, epochs[-1].val_loss]).all()
     of_class_0 = (SPLIT.labels[SPLIT.rows] == 0).mean(), (SPLIT.score_labels[SPLIT.score_rows] == 0).mean()
-    assert (epochs[-1].accuracy, scores.accuracy) == pytest.approx(of_class_0), (
-        "no number counts as class 0, as in Keras"
-    )
+    assert (epochs[-1].accuracy, scores.accuracy) == pytest.approx(of_class_0), "NaN counts as class 0, as in Keras"
 
 
-def test_an_image_too_small_for_its_convolutions_is_refused() -> None:
+def test_an_image_too_small_for_its_convolutions_is_rejected() -> None:
     with pytest.raises(ValueError, match="conv block 2"):
         train({"conv_blocks": 2, "kernel_size": 5})
 
