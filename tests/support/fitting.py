@@ -77,7 +77,7 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
     h: Hyperparameters = {**DEFAULTS, **changes, "optimizer": "sgd", "learning_rate": 1.0}
     ours, seen = graph(h), SPLIT.images[:count].reshape(count, -1)
     ours.reset(0)
-    for variable, value in zip(ours._all(), _laid_out(ours.shape, weights), strict=True):
+    for variable, value in zip(ours._list_weights(), _laid_out(ours.shape, weights), strict=True):
         variable.value.assign(value)
     images = tensors.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
     batch, key = tensors.to_tensor(count, "int32"), tensors.to_tensor([1], "uint64")
