@@ -18,6 +18,15 @@ from app.tuning.settings import settings
 from tests.support import servers
 from tests.support.service_double import SPEC, Service, running_service
 
+SYSTEM = Path(__file__).parent / "system"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of whole systems."""
+    for item in items:
+        if SYSTEM in item.path.parents:
+            item.add_marker(pytest.mark.system)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[servers.Postgres]:

@@ -114,6 +114,7 @@ def test_the_documented_steps_of_a_job_are_those_of_the_code() -> None:
         assert how == "signalled" or not caller or reaches(functions[caller], functions[number]), functions[number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", FOREIGN)
 def test_no_process_loads_packages_that_belong_to_others(module: str) -> None:
     printed = subprocess.run(

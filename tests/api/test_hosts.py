@@ -171,6 +171,7 @@ def test_a_proxy_may_use_another_host_name_than_browsers(serve: Serve) -> None:
     assert changed(serve(allowed="*"), Origin="https://evil.example") == {403}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_real_service_finds_out_where_it_listens(
     host: str, tmp_path: Path, migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch

@@ -234,6 +234,7 @@ def mutants(draw: st.DrawFn) -> Any:
     return body
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(body=mutants())
 def test_a_mutated_job_is_accepted_or_rejected(sqlite_client: TestClient, body: Any) -> None:

@@ -53,12 +53,14 @@ def explore(service: TestClient, job_id: str | None = None) -> tuple[list[str], 
     return found, cases
 
 
+@pytest.mark.slow
 def test_all_calls_keep_the_contract(service: TestClient) -> None:
     found, cases = explore(service)
     assert not found, "\n\n".join(found)
     assert cases > 200
 
 
+@pytest.mark.slow
 def test_all_calls_for_an_existing_job_keep_the_contract(service: TestClient, sqlite_engine: Engine) -> None:
     job_id = post(service, grid(3))["id"]
     drive(sqlite_engine, job_id, steady, fits=4)

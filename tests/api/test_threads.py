@@ -6,12 +6,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.support.driving import grid
 from tests.support.live import live
 
 WRITERS = 24  # more than all threads of the service
 
 
+@pytest.mark.slow
 def test_reads_succeed_while_many_writes_wait_for_a_locked_file(tmp_path: Path, migrated_sqlite: Path) -> None:
     file = shutil.copy(migrated_sqlite, tmp_path)
     with live(tmp_path, f"sqlite:///{file}", "redis://127.0.0.1:1/0", workers=0) as service:

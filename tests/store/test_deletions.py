@@ -51,6 +51,7 @@ def client(large: tuple[Engine, UUID]) -> Iterator[TestClient]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_large_job_disappears_at_once_and_others_write_while_its_rows_are_deleted(
     large: tuple[Engine, UUID], client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def sweep_all(engine: Engine) -> None:
         housekeeping.sweep(engine, threading.Event())
 
 
+@pytest.mark.slow
 def test_rows_are_deleted_in_many_small_transactions(large: tuple[Engine, UUID]) -> None:
     engine, job_id = large
     begin(engine, job_id)
@@ -107,6 +109,7 @@ def begin(engine: Engine, job_id: UUID) -> None:
         deletions.begin_deletion(session, session.get_one(Job, job_id))
 
 
+@pytest.mark.slow
 def test_concurrent_and_interrupted_sweeps_complete_a_deletion(large: tuple[Engine, UUID]) -> None:
     engine, job_id = large
     begin(engine, job_id)

@@ -206,6 +206,7 @@ def test_the_command_migrates_the_database_of_the_settings(tmp_path: Path) -> No
     made.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", [None, "0001"], ids=["empty", "older"])
 def test_eight_processes_that_start_together_all_reach_the_newest_schema(
     database_url: str, revision: str | None

@@ -100,6 +100,7 @@ def plain(column: Any) -> list[Any]:
     return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [3, 10])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_results_equal_scikit_learns_key_for_key(sqlite_engine: Engine, name: str, folds: int) -> None:
@@ -194,11 +195,13 @@ def paged(ledger: Ledger, page_size: int, sort: queries.TrialSort, state: State 
         after = page[-1].validation_accuracy, page[-1].number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page_size", [1, 2, 5, 100])
 def test_pages_add_up_to_the_whole_list_in_every_order(sqlite_engine: Engine, page_size: int) -> None:
     assert_pages(sqlite_engine, page_size)
 
 
+@pytest.mark.slow
 def test_pages_add_up_on_either_database(engine: Engine) -> None:
     assert_pages(engine, 2)
 

@@ -93,6 +93,7 @@ def test_changes_are_a_503_and_reads_succeed(
     assert says(caplog) == ["database away", "database back"]
 
 
+@pytest.mark.slow
 def test_a_fit_that_ends_while_read_only_is_recorded_on_its_first_attempt(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_fit_that_ends_while_read_only_is_recorded_on_its_first_attempt(
     assert len(says(caplog)) <= 10
 
 
+@pytest.mark.slow
 def test_claims_wait_while_read_only_and_log_it_once(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_worker_that_waits_to_claim_can_be_stopped(postgres: Postgres, own_eng
         assert not worker.is_alive()
 
 
+@pytest.mark.slow
 def test_no_lease_expires_while_no_worker_can_renew(
     postgres: Postgres, own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

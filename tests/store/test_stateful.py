@@ -368,10 +368,12 @@ def drive(engine: Engine, examples: int) -> None:
     run_machine(machine, settings=quick)
 
 
+@pytest.mark.slow
 def test_the_store_agrees_with_the_model(engine: Engine) -> None:
     drive(engine, 15 if engine.dialect.name == "postgresql" else 40)
 
 
+@pytest.mark.slow
 def test_without_the_attempt_check_the_model_finds_the_error(
     sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
