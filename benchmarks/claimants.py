@@ -10,7 +10,7 @@ from benchmarks import jobs, services
 from benchmarks.claiming import Rates, claim
 from benchmarks.rows import Row, Size, missing
 from benchmarks.together import together
-from worker.runner import RENEW_SECONDS
+from worker.lease import RENEW_SECONDS
 
 PART = "throughput.claims"
 FIT_SECONDS = 60.0

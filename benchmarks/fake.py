@@ -1,7 +1,8 @@
 """Training that takes no time, and a process without a watchdog."""
 
-from app.tuning.jobs.claims import Claim, Result
-from worker.runner import LeaseHeartbeat
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
+from worker.lease import LeaseHeartbeat
 
 EPOCHS = 2
 

@@ -7,10 +7,11 @@ from celery import Task
 
 from app.tuning.broker import TASK
 from app.tuning.broker import celery as app
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from benchmarks import fake
 from worker.celery_process import run_task
-from worker.runner import LeaseHeartbeat
+from worker.lease import LeaseHeartbeat
 
 _returned = time.perf_counter()
 

@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from app.tuning import broker
 from app.tuning.broker import celery
 from app.tuning.database import AWAY, connect, reading
-from app.tuning.jobs import claims, workers
+from app.tuning.jobs import claims
+from app.tuning.jobs.attempts import ErrorRecord, Lost
 from app.tuning.jobs.tables import Outcome
 from app.tuning.migrations import migrate
 from app.tuning.settings import settings
@@ -173,12 +174,12 @@ def _handle_process_death(sender: Any, task_id: str, exception: BaseException, *
         ).start()
 
 
-def _record_death(message_id: str, worker: str, outcome: Outcome, error: claims.Error) -> None:
-    def record(session: Session) -> bool:
-        requeued = claims.record_process_death(session, message_id, worker, outcome, error)
-        workers.rest_worker(session, worker)
-        return requeued
+def _record_death(message_id: str, worker: str, outcome: Outcome, error: ErrorRecord) -> None:
+    lost = Lost(outcome, error, resting_worker=worker)
 
-    requeued = runner.record_with_retries(get_worker_engine(), record)
+    def record(session: Session) -> bool:
+        return claims.record_process_death(session, message_id, worker, lost)
+
+    requeued = runner.commit_with_retries(get_worker_engine(), record)
     log.warning("training process died", extra={"outcome": str(outcome), "requeued": requeued})
     pass_wake_on(worker)

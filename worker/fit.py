@@ -9,23 +9,25 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from app.tuning import __version__
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
 from worker.cnn import trainer
 from worker.datasets import Arrays, forget_dataset, load_dataset
+from worker.errors import finite_or_none
 from worker.faults import preparing
-from worker.runner import LeaseHeartbeat, finite_or_none
+from worker.lease import LeaseHeartbeat
 
 Rows = NDArray[np.int32]
 
 
-def train_fit(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+def train_fit(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     """Train the fit and score it: on its fold, or, for the refit, once on the test set."""
     try:
-        return _train(claim, keeper)
+        return _train(claim, heartbeat)
     except Exception as error:
         if faults.outcome(error) == Outcome.OUT_OF_MEMORY:
             # The next attempt, of this or another fit, should have all of the memory.
@@ -41,17 +43,17 @@ def free_memory() -> None:
     trainer.forget_programs()
 
 
-def _train(claim: Claim, keeper: LeaseHeartbeat) -> Result:
+def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     with preparing():
-        arrays = load_dataset(claim.spec.dataset.name, keeper.report)
+        arrays = load_dataset(claim.spec.dataset.name, heartbeat.report)
         split = _make_split(claim, arrays)
         train_network = TRAINERS[claim.spec.model]
     scores = train_network(
         claim.hyperparameters,
         split,
         derive_seed(claim.spec, claim.fold),
-        keeper.report,
-        lambda epoch: keeper.epoch(epoch._asdict()),
+        heartbeat.report,
+        lambda epoch: heartbeat.epoch(epoch._asdict()),
     )
     return Result(
         accuracy=scores.accuracy,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from billiard.exceptions import WorkerLostError
 
-from app.tuning.jobs.claims import Error
+from app.tuning.jobs.attempts import ErrorRecord
 from app.tuning.jobs.tables import Outcome
 
 WATCHDOG_EXIT_CODE = 1  # of faulthandler.dump_traceback_later
@@ -35,7 +35,9 @@ class OutOfMemoryKills:
 kills_so_far = OutOfMemoryKills()
 
 
-def explain_death(exception: BaseException, kills: OutOfMemoryKills = kills_so_far) -> tuple[Outcome, Error] | None:
+def explain_death(
+    exception: BaseException, kills: OutOfMemoryKills = kills_so_far
+) -> tuple[Outcome, ErrorRecord] | None:
     """The attempt's outcome and the error to store; None if the exception is not a process's death."""
     if not isinstance(exception, WorkerLostError):
         return None
@@ -49,5 +51,5 @@ def explain_death(exception: BaseException, kills: OutOfMemoryKills = kills_so_f
     return Outcome.LOST, _make_error("TrainingProcessDied", f"the training process died: {how}")
 
 
-def _make_error(kind: str, message: str) -> Error:
+def _make_error(kind: str, message: str) -> ErrorRecord:
     return {"type": kind, "message": message, "traceback": None}

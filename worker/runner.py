@@ -1,33 +1,28 @@
-"""A fit's way through a worker: claimed, trained while its lease is held, and recorded."""
+"""A fit's way through a worker: claimed, trained, and recorded together with the claim of the next one."""
 
 import logging
-import math
-import threading
-import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.tuning.database import AWAY, reading, writing
-from app.tuning.jobs import claims, workers
-from app.tuning.jobs.claims import LEASE_SECONDS, Claim, Error, Result
-from app.tuning.jobs.tables import JobState, Outcome
+from app.tuning.jobs import claims, outcomes
+from app.tuning.jobs.attempts import Cancelled, End, Failed, Finished, Lost, Released, Result, Unavailable, outcome_of
+from app.tuning.jobs.claims import Claim
+from app.tuning.jobs.tables import Outcome
 from app.tuning.search.stored import UnreadableSpec
 from worker import faults
 from worker.datasets import DatasetUnavailable
+from worker.errors import JobCancelled, LeaseLost, TimedOut, WorkerStopping, error_record
+from worker.lease import LeaseHeartbeat, Process
 from worker.retries import retry_until_done
 
-RENEW_SECONDS = 4.0  # between two writes of the lease
-LOOK_SECONDS = 0.3  # at least, between two looks for a cancellation
 PARTING_SECONDS = 10.0  # how long a process that is to stop still tries to record
-MAX_MESSAGE_BYTES, MAX_TRACEBACK_BYTES = 1024, 2800  # bytes, so that an error stays below 4 KiB
 LOG_MESSAGES = {
     Outcome.SUCCEEDED: "fit ended",
     Outcome.FAILED: "fit failed",
@@ -38,149 +33,8 @@ LOG_MESSAGES = {
     Outcome.OUT_OF_MEMORY: "fit lost",
 }
 log = logging.getLogger("tunewell.worker")
-
-
-class Stopped(Exception):
-    """Training is to end without a result."""
-
-
-class Cancelled(Stopped):
-    """The job is being cancelled."""
-
-
-class NoLongerMine(Stopped):
-    """The lease ran out, and the fit was given to somebody else or closed."""
-
-
-class Released(Stopped):
-    """The worker was asked to stop: somebody else will train the fit."""
-
-
-class TimedOut(Exception):
-    """The fit took longer than its job allows."""
-
-
-class LeaseHeartbeat:
-    """Holds a claim while its fit is trained: what training reports to."""
-
-    def __init__(self, engine: Engine, claim: Claim, process: "Process") -> None:
-        self._engine = engine
-        self._claim = claim
-        self._process = process
-        self._epochs: list[dict[str, Any]] = []
-        self._deadline = time.monotonic() + claim.spec.limits.fit_timeout_seconds
-        self._renewed = self._looked = time.monotonic()  # as of the claim
-        self._silence: LeaseRenewer | None = None
-
-    def report(self, within: float = LEASE_SECONDS) -> None:
-        """Training goes on, and reports again within so many seconds.
-
-        Raises:
-            Stopped: it is to stop instead.
-            TimedOut: it has taken longer than the job allows.
-        """
-        self._process.watch(within)
-        self.end_silence()
-        if self._process.stopping():
-            raise Released
-        if time.monotonic() > self._deadline:
-            raise TimedOut(f"longer than fit_timeout_seconds, {self._claim.spec.limits.fit_timeout_seconds:g}")
-        if within > LEASE_SECONDS:
-            self._silence = LeaseRenewer(self._engine, self._claim, within)
-            self._silence.start()
-        now = time.monotonic()
-        due = now - self._renewed >= RENEW_SECONDS or within > LEASE_SECONDS or bool(self._epochs)
-        if due or now - self._looked >= LOOK_SECONDS:
-            try:
-                self._speak(due)
-            finally:
-                self._process.watch(within)
-
-    def end_silence(self) -> None:
-        """Training speaks for itself again, or is over."""
-        if self._silence:
-            self._silence.over.set()
-
-    def epoch(self, epoch: Mapping[str, Any]) -> None:
-        """An epoch has ended: its row is written with the next report."""
-        self._epochs.append({name: finite_or_none(value) for name, value in epoch.items()})
-
-    def take_epochs(self) -> list[dict[str, Any]]:
-        """The epochs that are not written yet."""
-        epochs, self._epochs = self._epochs, []
-        return epochs
-
-    def _speak(self, due: bool) -> None:
-        self._process.rest()  # whoever waits for the database does not hang
-        began = time.monotonic()
-        try:
-            state = self._renew() if due else self._look()
-        except SQLAlchemyError:
-            # Train on: the result can still be recorded if the database is back before the fit is somebody else's.
-            self._renewed = time.monotonic()
-            return
-        finally:
-            self._looked = time.monotonic()
-            self._deadline += self._looked - began
-        if state is None:
-            raise NoLongerMine
-        if state == JobState.CANCELLING:
-            raise Cancelled
-
-    def _look(self) -> JobState | None:
-        with reading(self._engine) as session:
-            return claims.job_state_if_held(session, self._claim)
-
-    def _renew(self) -> JobState | None:
-        with writing(self._engine) as session:
-            if not claims.renew(session, self._claim, LEASE_SECONDS, self._epochs):
-                return None
-            state = claims.job_state_if_held(session, self._claim)
-        self._renewed, self._epochs = time.monotonic(), []
-        return state
-
-
-class LeaseRenewer(threading.Thread):
-    """Renews the lease while training is in a call that was announced as long, compiling for instance.
-
-    A lease as long as the call would hide for as long that the whole process has died.
-    """
-
-    def __init__(self, engine: Engine, claim: Claim, seconds: float) -> None:
-        super().__init__(name="silence", daemon=True)
-        self._engine, self._claim = engine, claim
-        self._last = time.monotonic() + seconds - LEASE_SECONDS
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(RENEW_SECONDS) and time.monotonic() < self._last:
-            with suppress(SQLAlchemyError), writing(self._engine) as session:
-                claims.renew(session, self._claim, LEASE_SECONDS)
-
-
-class Process(Protocol):
-    """The process that training runs in."""
-
-    def stopping(self) -> bool:
-        """Whether it has been asked to stop."""
-
-    def watch(self, within: float) -> None:
-        """Have it killed if this is not called again in time."""
-
-    def rest(self) -> None:
-        """Nothing is being trained: there is nothing to watch."""
-
-
 TrainFit = Callable[[Claim, LeaseHeartbeat], Result]
-Record = Callable[[Session], bool]
-
-
-class Ending(NamedTuple):
-    """What came of training a fit: how its attempt ends, and the transaction that records that."""
-
-    outcome: Outcome
-    record: Record
-    error: Error | None = None
+Change = Callable[[Session], bool]
 
 
 def run_fits(engine: Engine, train: TrainFit, worker: str, message_id: str, process: Process, most: int) -> int:
@@ -196,35 +50,35 @@ def run_fits(engine: Engine, train: TrainFit, worker: str, message_id: str, proc
 
 
 def _run(claim: Claim, train: TrainFit, claimant: "Claimant", process: Process, last: bool) -> Claim | None:
-    """Train a fit and record what came of it; the fit that was claimed with that, if any."""
+    """Train a fit and record how that ended; the fit that was claimed in the same transaction, if any."""
     fields = {"job": str(claim.job_id), "trial": claim.trial_number, "fold": claim.fold, "attempt": claim.attempt}
     log.info("fit started", extra=fields)
-    keeper = LeaseHeartbeat(claimant.engine, claim, process)
+    heartbeat = LeaseHeartbeat(claimant.engine, claim, process)
     try:
-        ending = _trained(claim, train, keeper, claimant.worker)
-    except NoLongerMine:
+        end = _train(claim, train, heartbeat, claimant.worker)
+    except LeaseLost:
         log.warning("fit given up: it is no longer this attempt's", extra=fields)
         return None
     finally:
-        keeper.end_silence()
+        heartbeat.end_renewals()
         process.rest()
     if last or process.stopping():
-        done, following = claimant.record(ending.record), None
+        recorded, following = claimant.record(claim, end), None
     else:
-        done, following = claimant.record_and_claim(ending.record, claim.job_id)
-    _log_end(ending, done, fields)
+        recorded, following = claimant.record_and_claim(claim, end)
+    _log_end(end, recorded, fields)
     return following
 
 
-def _log_end(ending: Ending, done: bool, fields: dict[str, Any]) -> None:
-    """Say what became of a fit."""
-    fields = fields | {"outcome": str(ending.outcome)}
-    if ending.error:
-        fields |= {"error": ending.error["type"], "reason": ending.error["message"]}
-    if done:
-        log.log(logging.WARNING if ending.error else logging.INFO, LOG_MESSAGES[ending.outcome], extra=fields)
+def _log_end(end: End, recorded: bool, fields: dict[str, Any]) -> None:
+    outcome, error = outcome_of(end), getattr(end, "error", None)
+    fields = fields | {"outcome": str(outcome)}
+    if error:
+        fields |= {"error": error["type"], "reason": error["message"]}
+    if recorded:
+        log.log(logging.WARNING if error else logging.INFO, LOG_MESSAGES[outcome], extra=fields)
     else:
-        log.warning("late result refused", extra=fields)
+        log.warning("late result rejected", extra=fields)
 
 
 @dataclass(frozen=True)
@@ -240,6 +94,22 @@ class Claimant:
         """The next fit of the job whose turn it is."""
         return retry_until_done(self._claim_next, self.stopping)
 
+    def record(self, claim: Claim, end: End) -> bool:
+        """Record how the claim's attempt ended; False if the fit is no longer that attempt's."""
+        return self._commit(lambda session: outcomes.record(session, claim, end))
+
+    def record_and_claim(self, claim: Claim, end: End) -> tuple[bool, Claim | None]:
+        """Record, and claim the next fit in the same transaction, which is faster than in two."""
+        try:
+            with writing(self.engine) as session:
+                recorded = outcomes.record(session, claim, end)
+                return recorded, self._claim_following(session, claim.job_id) if recorded else None
+        except Exception as error:  # whatever the claim came to, the result counts
+            log.warning("recording again, alone", extra={"reason": type(error).__name__})
+        recorded = self.record(claim, end)
+        self._commit(self._release_orphaned)
+        return recorded, None
+
     def _claim_next(self) -> Claim | None:
         try:
             with reading(self.engine) as session:
@@ -249,100 +119,62 @@ class Claimant:
                     if claim := claims.claim(session, job_id, self.worker, self.message_id):
                         return claim
         except AWAY:
-            if retry_until_done(self._holds_unheard, self.stopping) and self.record(self._release_unheard):
-                log.warning("claim given back: the answer to it was lost")
+            if retry_until_done(self._holds_orphaned, self.stopping) and self._commit(self._release_orphaned):
+                log.warning("claim released: the response to its commit was lost")
             raise
         return None
 
-    def record(self, record: Record) -> bool:
-        """Record, alone."""
-        return record_with_retries(self.engine, record, self.stopping)
+    def _claim_following(self, session: Session, job_id: UUID) -> Claim | None:
+        return claims.claim_following(session, job_id, self.worker, self.message_id)
 
-    def record_and_claim(self, record: Record, job_id: UUID) -> tuple[bool, Claim | None]:
-        """Record, and claim the next fit in the same transaction, which is faster than in two."""
-        try:
-            with writing(self.engine) as session:
-                done = record(session)
-                return done, claims.claim_following(session, job_id, self.worker, self.message_id) if done else None
-        except Exception as error:  # whatever the claim came to, the result counts
-            log.warning("recording again, alone", extra={"reason": type(error).__name__})
-        done = self.record(record)
-        self.record(self._release_unheard)
-        return done, None
-
-    def _holds_unheard(self) -> bool:
+    def _holds_orphaned(self) -> bool:
         with reading(self.engine) as session:
             return claims.holds(session, self.message_id, self.worker)
 
-    def _release_unheard(self, session: Session) -> bool:
+    def _release_orphaned(self, session: Session) -> bool:
         return claims.release_orphaned(session, self.message_id, self.worker)
 
-
-def _trained(claim: Claim, train: TrainFit, keeper: LeaseHeartbeat, worker: str) -> Ending:
-    """Train, and turn whatever comes of it into what is to be recorded."""
-    try:
-        keeper.report()
-        result = train(claim, keeper)
-    except Cancelled:
-        return Ending(Outcome.CANCELLED, lambda session: claims.stop(session, claim))
-    except Released:
-        return Ending(Outcome.RELEASED, lambda session: claims.release(session, claim))
-    except NoLongerMine:
-        raise
-    except DatasetUnavailable as error:
-        reason = error_record(error)
-        return Ending(Outcome.RELEASED, lambda session: claims.record_absence(session, claim, worker, reason), reason)
-    except Exception as error:
-        return _failed(claim, error, keeper.take_epochs(), worker)
-    epochs = keeper.take_epochs()
-    return Ending(Outcome.SUCCEEDED, lambda session: claims.finish(session, claim, result, epochs))
+    def _commit(self, change: Change) -> bool:
+        return commit_with_retries(self.engine, change, self.stopping)
 
 
-def _failed(claim: Claim, error: Exception, epochs: list[dict[str, Any]], worker: str) -> Ending:
-    reason = error_record(error)
-    outcome = Outcome.TIMED_OUT if isinstance(error, TimedOut) else faults.outcome(error)
-    if outcome == Outcome.FAILED:
-        return Ending(outcome, lambda session: claims.fail(session, claim, reason, epochs), reason)
-
-    def lose(session: Session) -> bool:
-        lost = claims.lose(session, claim, outcome, reason)
-        if outcome != Outcome.TIMED_OUT:
-            workers.rest_worker(session, worker)
-        return lost
-
-    return Ending(outcome, lose, reason)
-
-
-def record_with_retries(engine: Engine, record: Record, stopping: Callable[[], bool] = lambda: False) -> bool:
-    """Record in one transaction, again and again until it is done: what is recorded must bear repeating.
-
-    Whatever is wrong meanwhile, it is not the result; and once the fit is no longer its own, `record` finds nothing.
+def _train(claim: Claim, train: TrainFit, heartbeat: LeaseHeartbeat, worker: str) -> End:
+    """Train, and tell how the attempt ends.
 
     Raises:
-        Interrupted: the process is to stop, and there is still no way to record it.
+        LeaseLost: there is nothing to record: the fit is no longer this attempt's.
+    """
+    try:
+        heartbeat.report()
+        return Finished(train(claim, heartbeat), heartbeat.take_epochs())
+    except JobCancelled:
+        return Cancelled()
+    except WorkerStopping:
+        return Released()
+    except LeaseLost:
+        raise
+    except DatasetUnavailable as error:
+        return Unavailable(error_record(error), worker, claim.spec.dataset.name)
+    except TimedOut as error:
+        return Lost(Outcome.TIMED_OUT, error_record(error))
+    except Exception as error:
+        outcome = faults.outcome(error)
+        if outcome == Outcome.FAILED:
+            return Failed(error_record(error), heartbeat.take_epochs())
+        return Lost(outcome, error_record(error), resting_worker=worker)
+
+
+def commit_with_retries(engine: Engine, change: Change, stopping: Callable[[], bool] = lambda: False) -> bool:
+    """Commit a change in a transaction of its own, again and again until it is done: it must be idempotent.
+
+    Whatever goes wrong meanwhile is not the result's fault.
+
+    Raises:
+        Interrupted: the process is to stop, and there is still no way to commit.
     """
 
     def act() -> bool:
         with writing(engine) as session:
-            return record(session)
+            return change(session)
 
     return retry_until_done(act, stopping, PARTING_SECONDS)
-
-
-def error_record(error: BaseException) -> Error:
-    """An error as it is stored: type, message and traceback, 4 KiB in all at most."""
-    message = clean_text(str(error)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
-    trace = (
-        clean_text("".join(traceback.format_exception(error))).encode()[-MAX_TRACEBACK_BYTES:].decode(errors="ignore")
-    )
-    return {"type": type(error).__name__, "message": message, "traceback": trace}
-
-
-def clean_text(text: str) -> str:
-    """Text that every database and every client takes."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def finite_or_none(value: Any) -> Any:
-    """JSON has no NaN: such a loss is null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -20,7 +20,7 @@ from app.api.schemas import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
-from app.tuning.jobs import deletions, queries, store
+from app.tuning.jobs import deletions, outcomes, queries, store
 from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
 from app.tuning.search.candidates import count_trials, draw_candidates
 from app.tuning.search.spec import JobSpec
@@ -153,7 +153,7 @@ def cancel_job(job_id: UUID, database: Database) -> Response:
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
             raise Conflict(f"The job has {job.state}: only jobs that have not ended can be cancelled.")
         if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
-            store.cancel(session, job)
+            outcomes.cancel_job(session, job)
             session.flush()
             session.refresh(job)
         best_params = queries.find_best_params(session, [job]).get(job.id)

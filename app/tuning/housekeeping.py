@@ -14,7 +14,8 @@ from sqlalchemy import Engine
 from app.tuning import broker, outages
 from app.tuning.database import AWAY, impatient, reading, try_writing, writing
 from app.tuning.jobs import claims, deletions, store, workers
-from app.tuning.jobs.claims import LEASE_SECONDS, AttemptKey, Lease
+from app.tuning.jobs.attempts import AttemptKey, ErrorRecord
+from app.tuning.jobs.claims import LEASE_SECONDS, Lease
 from app.tuning.lease_watch import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_in_subprocess
 
@@ -24,7 +25,7 @@ PATIENCE_SECONDS = 2.0  # a lock that is held for longer keeps workers, too, fro
 OVERDUE_SECONDS = 6.0  # a worker renews its leases, and is seen, more often
 SWEEP_SECONDS = 1.5  # a round, half of which others can write in
 STUCK_SECONDS = 60.0  # a round that takes longer will never end
-LEASE_EXPIRED = {
+LEASE_EXPIRED: ErrorRecord = {
     "type": "LostWorker",
     "message": f"no sign of life for {LEASE_SECONDS:.0f} seconds: the worker died, hangs or cannot reach the database",
     "traceback": None,
@@ -42,7 +43,7 @@ def requeue_expired(engine: Engine, watch: Watch[AttemptKey]) -> None:
     for lease in (Lease(*one) for one in watch.silent(LEASE_SECONDS)):
         with writing(engine) as session:
             if claims.expire_lease(session, lease, LEASE_EXPIRED):
-                log.warning("lease expired", extra={"fit": lease.hold.fit_id, "attempt": lease.hold.attempt})
+                log.warning("lease expired", extra={"fit": lease.key.fit_id, "attempt": lease.key.attempt})
 
 
 def forget_gone_workers(engine: Engine, watch: Watch[str]) -> None:

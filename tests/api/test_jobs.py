@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from app.main import create_app
 from app.tuning.database import writing
-from app.tuning.jobs import claims
+from app.tuning.jobs import outcomes
+from app.tuning.jobs.attempts import Cancelled
 from tests.conftest import SilentHouse
 from tests.support.driving import ARTICLE, DRAWN, MOMENT, claim, drive, grid, post, record, scores, steady
 
@@ -190,7 +191,7 @@ def test_a_running_job_is_cancelling_until_its_last_fit_has_stopped(client: Test
     assert client.post(f"/v1/jobs/{job_id}/cancel").json() == response.json()
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 409
     with writing(engine) as session:
-        assert claims.stop(session, claimed)
+        assert outcomes.record(session, claimed, Cancelled())
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["fits"]) == ("cancelled", counts(total=7, cancelled=7))
     assert MOMENT.fullmatch(job["ended_at"])

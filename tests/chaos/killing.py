@@ -11,7 +11,7 @@ from statistics import median
 from sqlalchemy import select
 
 from app.tuning.database import reading
-from app.tuning.jobs.claims import MAX_LOST_ATTEMPTS
+from app.tuning.jobs.outcomes import MAX_LOST_ATTEMPTS
 from app.tuning.jobs.tables import Fit, Outcome, State
 from tests.chaos.ground import Ground
 from tests.chaos.proof import Try, check, clean, tries
@@ -79,7 +79,7 @@ def reclaims(row: Row, attempts: list[Try], killed: list[Kill]) -> list[float]:
 
 def count_late_rejections(site: Site) -> int:
     """How often a worker learned that its fit was no longer its own, with a result or before it had one."""
-    return site.said("late result refused") + site.said("fit given up: it is no longer this attempt's")
+    return site.said("late result rejected") + site.said("fit given up: it is no longer this attempt's")
 
 
 def freeze_workers(ground: Ground, row: Row, rounds: int = 2, longest: float = 50.0) -> None:
@@ -129,7 +129,7 @@ def come_late(ground: Ground, row: Row) -> None:
         check(site, row, job, expected)
         until(lambda: count_late_rejections(site) == 1, 30, "the late result is refused")
         check(site, row, job, expected)
-        row.count, row.refused = 1, site.said("late result refused")
+        row.count, row.refused = 1, site.said("late result rejected")
         first, second = [one for one in tries(site, job) if one.fit_id == site.acts()[0]["fit"]]
     row.promise(row.refused == 1, "the late result was not rejected")
     row.promise(first.outcome == Outcome.LOST and second.outcome == Outcome.SUCCEEDED, "the second attempt counts")

@@ -19,12 +19,13 @@ from celery import Task
 
 from app.tuning.broker import TASK
 from app.tuning.broker import celery as app
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.settings import settings
 from tests.chaos import pages
 from worker import datasets
 from worker.celery_process import run_task
-from worker.runner import LeaseHeartbeat
+from worker.lease import LeaseHeartbeat
 
 STEP_SECONDS = 0.1
 EPOCHS = 3

@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from app.tuning.database import clock, reading, writing
-from app.tuning.jobs import claims, store
-from app.tuning.jobs.claims import LEASE_SECONDS, MAX_LOST_ATTEMPTS, AttemptKey, Claim, Result
+from app.tuning.jobs import claims, outcomes, store
+from app.tuning.jobs.attempts import AttemptKey, Cancelled, Finished, Lost, Released, Result, Unavailable
+from app.tuning.jobs.claims import LEASE_SECONDS, Claim
+from app.tuning.jobs.outcomes import MAX_LOST_ATTEMPTS
 from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, Outcome, State
 from app.tuning.search.spec import JobSpec
 from tests.support.ledger import BROKEN, GONE, Ledger, grid, scored, spec
@@ -17,13 +19,13 @@ EPOCHS = [
     {"epoch": n, "loss": 1.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1} for n in (1, 2)
 ]
 ACTS: dict[str, Act] = {
-    "finish": lambda ledger, hold: ledger.do(claims.finish, hold, scored(0.99), EPOCHS),
+    "finish": lambda ledger, hold: ledger.do(outcomes.record, hold, Finished(scored(0.99), EPOCHS)),
     "fail": lambda ledger, hold: ledger.fail(hold),
     "renew": lambda ledger, hold: ledger.do(claims.renew, hold, 60.0, EPOCHS),
-    "release": lambda ledger, hold: ledger.do(claims.release, hold),
+    "release": lambda ledger, hold: ledger.do(outcomes.record, hold, Released()),
     "lose": lambda ledger, hold: ledger.lose(hold),
-    "stop": lambda ledger, hold: ledger.do(claims.stop, hold),
-    "lack": lambda ledger, hold: ledger.do(claims.record_absence, hold, "w9", BROKEN),
+    "stop": lambda ledger, hold: ledger.do(outcomes.record, hold, Cancelled()),
+    "lack": lambda ledger, hold: ledger.do(outcomes.record, hold, Unavailable(BROKEN, "w9", "digits")),
 }
 
 
@@ -46,9 +48,10 @@ def test_an_attempt_that_succeeded_names_its_processor(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     first = ledger.claim(job_id)
-    assert ledger.do(claims.release, first)
+    assert ledger.do(outcomes.record, first, Released())
     again = ledger.claim(job_id)
-    assert ledger.do(claims.finish, again, Result(0.5, 1.0, 2.0, 0.5, {"processor": "AMD EPYC (avx512f)"}))
+    result = Result(0.5, 1.0, 2.0, 0.5, {"processor": "AMD EPYC (avx512f)"})
+    assert ledger.do(outcomes.record, again, Finished(result))
     assert [attempt.processor for attempt in ledger.attempts(again.fit_id)] == [None, "AMD EPYC (avx512f)"]
 
 
@@ -149,7 +152,7 @@ def test_epochs_that_are_written_twice_are_stored_once(engine: Engine) -> None:
     claim = ledger.claim(ledger.post(grid(1)))
     assert ledger.do(claims.renew, claim, 15.0, EPOCHS[:1])
     assert ledger.do(claims.renew, claim, 15.0, EPOCHS), "the response to the first COMMIT may have been lost"
-    assert ledger.do(claims.finish, claim, scored(0.5), EPOCHS[1:])
+    assert ledger.do(outcomes.record, claim, Finished(scored(0.5), EPOCHS[1:]))
     assert epochs(ledger, claim.fit_id) == [1, 2]
 
 
@@ -160,7 +163,7 @@ def test_a_fit_keeps_the_epochs_of_its_last_attempt(engine: Engine) -> None:
     ledger.do(claims.renew, claim, 15.0, EPOCHS)
     ledger.lose(claim)
     assert epochs(ledger, claim.fit_id) == []
-    ledger.do(claims.finish, ledger.claim(job_id), scored(0.5), EPOCHS[:1])
+    ledger.do(outcomes.record, ledger.claim(job_id), Finished(scored(0.5), EPOCHS[:1]))
     assert epochs(ledger, claim.fit_id) == [1]
 
 
@@ -174,7 +177,7 @@ def test_three_lost_attempts_fail_the_fit_with_the_reason(engine: Engine) -> Non
         assert ledger.lose(claim, outcome)
     fit = ledger.fit(claim.fit_id)
     assert fit.state == State.FAILED and fit.error
-    assert fit.error["message"] == "given up after 3 attempts that were lost, the last one so: no sign of life"
+    assert fit.error["message"] == "given up after 3 lost attempts, the last one: no sign of life"
     attempts = ledger.attempts(claim.fit_id)
     assert [attempt.outcome for attempt in attempts] == outcomes
     assert [attempt.error for attempt in attempts[:2]] == [GONE, GONE]
@@ -186,7 +189,7 @@ def test_releasing_a_fit_costs_no_attempt(engine: Engine) -> None:
     job_id = ledger.post(grid(1))
     for _ in range(MAX_LOST_ATTEMPTS + 2):
         claim = ledger.claim(job_id)
-        assert ledger.do(claims.release, claim)
+        assert ledger.do(outcomes.record, claim, Released())
     fit = ledger.fit(claim.fit_id)
     assert (fit.state, fit.attempt, fit.lost_attempts) == (State.QUEUED, MAX_LOST_ATTEMPTS + 2, 0)
     assert {attempt.outcome for attempt in ledger.attempts(claim.fit_id)} == {Outcome.RELEASED}
@@ -244,7 +247,7 @@ def test_a_lease_expires_only_if_it_was_not_renewed_since_it_was_read(engine: En
     job_id = ledger.post(grid(2))
     late, alive = ledger.claim(job_id), ledger.claim(job_id)
     with reading(engine) as session:
-        seen = {lease.hold: lease for lease in claims.list_leases(session)}
+        seen = {lease.key: lease for lease in claims.list_leases(session)}
     assert set(seen) == {AttemptKey(job_id, one.fit_id, 1) for one in (late, alive)}
     ledger.do(claims.mark_overdue, seen.values())
     assert ledger.do(claims.renew, alive, LEASE_SECONDS), "it was not requeued: it is still the worker's"
@@ -259,12 +262,12 @@ def test_the_death_of_a_process_is_recorded_by_its_message(engine: Engine) -> No
     job_id = ledger.post(grid(2))
     ledger.finish(ledger.claim(job_id, "w1", "m1"))
     mine, other, elsewhere = (ledger.claim(job_id, w, m) for w, m in (("w1", "m1"), ("w1", "m2"), ("w2", "m1")))
-    assert ledger.do(claims.record_process_death, "m1", "w1", Outcome.HUNG, GONE)
+    assert ledger.do(claims.record_process_death, "m1", "w1", Lost(Outcome.HUNG, GONE))
     assert ledger.attempts(mine.fit_id)[0].outcome == Outcome.HUNG
     states = [ledger.fit(one.fit_id).state for one in (mine, other, elsewhere)]
     assert states == [State.QUEUED, State.RUNNING, State.RUNNING]
-    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.HUNG, GONE), "it held nothing more"
-    assert not ledger.do(claims.record_process_death, "stray", "w1", Outcome.HUNG, GONE)
+    assert not ledger.do(claims.record_process_death, "m1", "w1", Lost(Outcome.HUNG, GONE)), "it held nothing more"
+    assert not ledger.do(claims.record_process_death, "stray", "w1", Lost(Outcome.HUNG, GONE))
 
 
 def test_a_death_gives_its_reason_even_after_the_lease_has_expired(engine: Engine) -> None:
@@ -273,7 +276,9 @@ def test_a_death_gives_its_reason_even_after_the_lease_has_expired(engine: Engin
     claim = ledger.claim(job_id, "w1", "m1")
     ledger.lose(claim)
     again = ledger.claim(job_id, "w2", "m2")
-    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.OUT_OF_MEMORY, GONE | {"message": "killed"})
+    assert not ledger.do(
+        claims.record_process_death, "m1", "w1", Lost(Outcome.OUT_OF_MEMORY, GONE | {"message": "killed"})
+    )
     first, second = ledger.attempts(claim.fit_id)
     assert first.outcome == Outcome.OUT_OF_MEMORY and first.error and first.error["message"] == "killed"
     assert second.outcome is None
@@ -288,7 +293,7 @@ def test_a_death_explains_only_the_last_attempt_of_its_message(engine: Engine) -
         ledger.lose(claim)
         claim = ledger.claim(job_id, "w1", "m1")
     ledger.lose(claim)
-    ledger.do(claims.record_process_death, "m1", "w1", Outcome.HUNG, GONE)
+    ledger.do(claims.record_process_death, "m1", "w1", Lost(Outcome.HUNG, GONE))
     outcomes = [one.outcome for one in ledger.attempts(claim.fit_id)]
     assert outcomes == [Outcome.LOST, Outcome.LOST, Outcome.HUNG]
 
@@ -297,7 +302,7 @@ def test_a_death_on_a_duplicate_message_is_left_to_the_leases(engine: Engine) ->
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     held = [ledger.claim(job_id, "w1", "twice") for _ in range(2)]
-    assert not ledger.do(claims.record_process_death, "twice", "w1", Outcome.LOST, GONE), (
+    assert not ledger.do(claims.record_process_death, "twice", "w1", Lost(Outcome.LOST, GONE)), (
         "nobody knows which of the two it was"
     )
     assert [ledger.finish(claim) for claim in held] == [True, True]

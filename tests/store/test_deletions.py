@@ -11,8 +11,8 @@ from sqlalchemy import Engine, func, select, text
 from app.main import create_app
 from app.tuning import housekeeping
 from app.tuning.database import reading, writing
-from app.tuning.jobs import claims, deletions, store
-from app.tuning.jobs.claims import AttemptKey
+from app.tuning.jobs import claims, deletions, outcomes, store
+from app.tuning.jobs.attempts import AttemptKey, Cancelled, Lost, Released
 from app.tuning.jobs.tables import Attempt, Deletion, EpochRow, Fit, Job, Outcome, Trial
 from tests.conftest import SilentHouse
 from tests.support.ledger import GONE, Ledger, grid
@@ -28,7 +28,7 @@ def large(engine: Engine) -> tuple[Engine, UUID]:
     job_id = ledger.post(grid(FITS // 3, evaluation={"cv": 3, "refit": False}))
     claim = ledger.claim(job_id)
     ledger.cancel(job_id)
-    ledger.do(claims.stop, claim)
+    ledger.do(outcomes.record, claim, Cancelled())
     series = "generate_series(1, :n) AS t(n)"
     if engine.dialect.name == "sqlite":
         series = "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < :n) SELECT n FROM c)"
@@ -130,7 +130,7 @@ def test_rows_of_a_deleted_job_can_be_neither_read_nor_claimed(engine: Engine) -
     job_id = ledger.post(grid(2))
     claim = ledger.claim(job_id)
     ledger.cancel(job_id)
-    ledger.do(claims.stop, claim)
+    ledger.do(outcomes.record, claim, Cancelled())
     begin(engine, job_id)
     hold = AttemptKey(job_id, claim.fit_id, 1)
     with reading(engine) as session:
@@ -141,8 +141,8 @@ def test_rows_of_a_deleted_job_can_be_neither_read_nor_claimed(engine: Engine) -
     assert not ledger.do(claims.renew, hold, 15.0)
     assert not ledger.finish(hold)
     assert not ledger.fail(hold)
-    assert not ledger.do(claims.release, hold)
+    assert not ledger.do(outcomes.record, hold, Released())
     assert not ledger.lose(hold)
     assert not ledger.do(claims.release_orphaned, "m1", "w1")
-    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.LOST, GONE)
+    assert not ledger.do(claims.record_process_death, "m1", "w1", Lost(Outcome.LOST, GONE))
     assert ledger.none_to_claim(job_id)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from app.tuning.jobs import claims
+from app.tuning.jobs import claims, outcomes
+from app.tuning.jobs.attempts import Unavailable
 from app.tuning.jobs.tables import JobState, State
 from app.tuning.search.candidates import draw_candidates
 from app.tuning.search.spec import JobSpec
@@ -114,7 +115,7 @@ def test_a_lost_refit_is_retried(engine: Engine) -> None:
         assert ledger.job(job_id).state == JobState.RUNNING
     ledger.lose(ledger.claim(job_id))
     job = ledger.job(job_id)
-    assert job.state == JobState.FAILED and job.error and "given up after 3 attempts" in job.error["message"]
+    assert job.state == JobState.FAILED and job.error and "given up after 3 lost attempts" in job.error["message"]
 
 
 def test_a_job_without_a_succeeded_trial_fails_with_the_first_reason(engine: Engine) -> None:
@@ -160,7 +161,7 @@ def test_a_job_fails_at_once_if_no_worker_has_its_data_set(engine: Engine) -> No
     ledger = Ledger(engine)
     job_id = ledger.post(grid(2))
     reason = BROKEN | {"type": "DatasetUnavailable", "message": "put mnist.npz there"}
-    assert ledger.do(claims.record_absence, ledger.claim(job_id), "w1", reason)
+    assert ledger.do(outcomes.record, ledger.claim(job_id), Unavailable(reason, "w1", "digits"))
     job = ledger.job(job_id)
     assert (job.state, job.error) == (JobState.FAILED, reason)
     assert (job.fits_failed, job.fits_cancelled) == (0, 7)
@@ -171,9 +172,9 @@ def test_a_missing_data_set_does_not_undo_a_cancellation(engine: Engine) -> None
     job_id = ledger.post(grid(2))
     first, second = ledger.claim(job_id), ledger.claim(job_id)
     ledger.cancel(job_id)
-    assert ledger.do(claims.record_absence, first, "w1", BROKEN)
+    assert ledger.do(outcomes.record, first, Unavailable(BROKEN, "w1", "digits"))
     assert ledger.job(job_id).state == JobState.CANCELLING
-    assert ledger.do(claims.record_absence, second, "w1", BROKEN)
+    assert ledger.do(outcomes.record, second, Unavailable(BROKEN, "w1", "digits"))
     assert ledger.job(job_id).state == JobState.CANCELLED
 
 

@@ -14,7 +14,8 @@ from app.main import create_app
 from app.tuning import housekeeping
 from app.tuning.database import connect, reading, writing
 from app.tuning.jobs import claims
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import JobState
 from app.tuning.migrations import migrate
 from app.tuning.outages import AWAY, PASSING, Standing, database_standing
@@ -25,8 +26,9 @@ from tests.support.ledger import grid as spec
 from tests.support.refusing import problem
 from tests.support.servers import Postgres
 from tests.worker.test_outages import Process
+from worker.lease import LeaseHeartbeat
 from worker.retries import Interrupted
-from worker.runner import LeaseHeartbeat, run_fits
+from worker.runner import run_fits
 
 
 def set_read_only(postgres: Postgres, how: str) -> None:

@@ -10,13 +10,15 @@ from sqlalchemy import Engine, text
 
 from app.main import create_app
 from app.tuning.database import connect, reading, writing
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from tests.conftest import SilentHouse
 from tests.support import driving, ledger
 from tests.support.ledger import Ledger, scored
 from tests.support.servers import Postgres, pgbouncer
 from tests.worker.test_outages import Process
-from worker.runner import LeaseHeartbeat, run_fits
+from worker.lease import LeaseHeartbeat
+from worker.runner import run_fits
 
 
 @pytest.fixture(params=["", "ignore_startup_parameters=options"], ids=["rejecting options", "ignoring options"])

@@ -15,8 +15,10 @@ from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
 from app.tuning.database import reading
-from app.tuning.jobs import claims, store
-from app.tuning.jobs.claims import MAX_LOST_ATTEMPTS, Claim
+from app.tuning.jobs import claims, outcomes, store
+from app.tuning.jobs.attempts import Cancelled, Finished, Lost, Released, Unavailable
+from app.tuning.jobs.claims import Claim
+from app.tuning.jobs.outcomes import MAX_LOST_ATTEMPTS
 from app.tuning.jobs.tables import Fit, Outcome, State, Worker
 from tests.support.ledger import BROKEN, GONE, Ledger, grid, scored
 
@@ -246,7 +248,7 @@ class Store(RuleBasedStateMachine):
     @rule(choice=CHOICE)
     def release(self, choice: Choice) -> None:
         for one in self.pick(choice):
-            done = self.ledger.do(claims.release, one.claim)
+            done = self.ledger.do(outcomes.record, one.claim, Released())
             assert done or not one.mine()
             if one.mine():
                 one.job.put_back(one.fit, lost=False)
@@ -262,7 +264,9 @@ class Store(RuleBasedStateMachine):
     @rule(choice=CHOICE)
     def die(self, choice: Choice) -> None:
         for one in self.pick(choice):
-            assert self.ledger.do(claims.record_process_death, one.message, "w1", Outcome.HUNG, GONE) == one.mine()
+            assert (
+                self.ledger.do(claims.record_process_death, one.message, "w1", Lost(Outcome.HUNG, GONE)) == one.mine()
+            )
             if one.mine():
                 one.job.put_back(one.fit, lost=True)
 
@@ -270,7 +274,7 @@ class Store(RuleBasedStateMachine):
     def lack(self, choice: Choice, once_in_a_while: int) -> None:
         """A worker has not the data; it is the only one, and gone afterwards."""
         for one in self.pick(choice)[once_in_a_while:]:
-            done = self.ledger.do(claims.record_absence, one.claim, "w1", BROKEN)
+            done = self.ledger.do(outcomes.record, one.claim, Unavailable(BROKEN, "w1", "digits"))
             assert done or not one.mine()
             if one.mine():
                 one.job.put_back(one.fit, lost=False)
@@ -313,7 +317,9 @@ class Store(RuleBasedStateMachine):
         """A worker stops where it has seen that the job is being cancelled."""
         for one in self.pick(choice):
             if one.job.state == "cancelling" or not one.mine():
-                assert self.ledger.do(claims.stop, one.claim) == (one.mine() or one.recorded("cancelled"))
+                assert self.ledger.do(outcomes.record, one.claim, Cancelled()) == (
+                    one.mine() or one.recorded("cancelled")
+                )
                 if one.mine():
                     one.job.end(one.fit, "cancelled")
 
@@ -344,7 +350,7 @@ class Store(RuleBasedStateMachine):
 
 def finish_and_claim(session: Session, mine: Claim, accuracy: float, message: str) -> tuple[bool, Claim | None]:
     """Record and claim as `worker.runner` does between two fits."""
-    done = claims.finish(session, mine, scored(accuracy))
+    done = outcomes.record(session, mine, Finished(scored(accuracy)))
     return done, claims.claim_following(session, mine.job_id, "w1", message) if done else None
 
 

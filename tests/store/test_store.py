@@ -8,10 +8,11 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.tuning.database import clock, reading, writing
-from app.tuning.jobs import claims, store
+from app.tuning.jobs import claims, outcomes, store
+from app.tuning.jobs.attempts import Cancelled, Finished, Lost, Released, Unavailable
 from app.tuning.jobs.tables import Attempt, EpochRow, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
 from app.tuning.search.candidates import draw_candidates
-from tests.support.ledger import Ledger, grid, scored
+from tests.support.ledger import BROKEN, GONE, Ledger, grid, scored
 
 
 def test_a_new_job_has_its_trials_fits_and_counters(engine: Engine) -> None:
@@ -90,9 +91,9 @@ def test_a_cancelled_job_ends_when_its_running_fits_have_stopped(engine: Engine)
     with reading(engine) as session:
         assert claims.job_state_if_held(session, second) == JobState.CANCELLING
     assert ledger.none_to_claim(job_id)
-    assert ledger.do(claims.stop, second)
+    assert ledger.do(outcomes.record, second, Cancelled())
     assert ledger.job(job_id).state == JobState.CANCELLING
-    assert ledger.do(claims.stop, third)
+    assert ledger.do(outcomes.record, third, Cancelled())
     job = ledger.job(job_id)
     assert (job.state, job.trials_cancelled, job.fits_succeeded) == (JobState.CANCELLED, 2, 1)
     assert [one.outcome for one in ledger.attempts(second.fit_id)] == [Outcome.CANCELLED]
@@ -110,13 +111,15 @@ def test_a_fit_that_succeeds_while_its_job_is_being_cancelled_is_kept(engine: En
     assert (job.best_trial, job.best_accuracy) == (held[0].trial_number, 0.75)
 
 
-@pytest.mark.parametrize("end", [claims.release, claims.stop], ids=["released", "stopped"])
-def test_a_fit_released_while_its_job_is_being_cancelled_is_cancelled(engine: Engine, end: object) -> None:
+@pytest.mark.parametrize("end", [Released(), Cancelled()], ids=["released", "stopped"])
+def test_a_fit_released_while_its_job_is_being_cancelled_is_cancelled(
+    engine: Engine, end: Released | Cancelled
+) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id)
     ledger.cancel(job_id)
-    assert callable(end) and ledger.do(end, claim)
+    assert ledger.do(outcomes.record, claim, end)
     assert ledger.job(job_id).state == JobState.CANCELLED
 
 
@@ -141,7 +144,7 @@ def test_the_refit_is_cancelled_too(engine: Engine) -> None:
     refit = ledger.claim(job_id)
     ledger.cancel(job_id)
     assert ledger.job(job_id).state == JobState.CANCELLING
-    assert ledger.do(claims.stop, refit)
+    assert ledger.do(outcomes.record, refit, Cancelled())
     assert ledger.job(job_id).state == JobState.CANCELLED
 
 
@@ -151,7 +154,7 @@ def test_every_change_that_a_client_sees_raises_the_version(engine: Engine) -> N
     seen = [ledger.job(job_id).version]
     claim = ledger.claim(job_id)
     seen.append(ledger.job(job_id).version)
-    ledger.do(claims.release, claim)
+    ledger.do(outcomes.record, claim, Released())
     seen.append(ledger.job(job_id).version)
     claim = ledger.claim(job_id)
     seen.append(ledger.job(job_id).version)
@@ -169,7 +172,7 @@ def test_a_deleted_job_leaves_nothing(engine: Engine) -> None:
     kept, gone = ledger.post(grid(2)), ledger.post(grid(2))
     epoch = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}
     for job_id in (kept, gone):
-        ledger.do(claims.finish, ledger.claim(job_id), scored(0.5), [epoch])
+        ledger.do(outcomes.record, ledger.claim(job_id), Finished(scored(0.5), [epoch]))
     ledger.cancel(gone)
     ledger.remove(gone)
     with reading(engine) as session:
@@ -183,17 +186,17 @@ def test_writes_to_a_deleted_job_change_nothing(engine: Engine) -> None:
     job_id = ledger.post(grid(1))
     claim = ledger.claim(job_id)
     ledger.cancel(job_id)
-    ledger.do(claims.stop, claim)
+    ledger.do(outcomes.record, claim, Cancelled())
     ledger.remove(job_id)
     assert ledger.none_to_claim(job_id)
     assert not ledger.finish(claim)
     assert not ledger.fail(claim)
     assert not ledger.lose(claim)
     assert not ledger.do(claims.renew, claim, 15.0)
-    assert not ledger.do(claims.release, claim)
-    assert not ledger.do(claims.stop, claim)
-    assert not ledger.do(claims.record_absence, claim, "w1", {"type": "T", "message": "m", "traceback": None})
-    assert not ledger.do(claims.record_process_death, "m1", "w1", Outcome.LOST, {"message": "m"})
+    assert not ledger.do(outcomes.record, claim, Released())
+    assert not ledger.do(outcomes.record, claim, Cancelled())
+    assert not ledger.do(outcomes.record, claim, Unavailable(BROKEN, "w1", "digits"))
+    assert not ledger.do(claims.record_process_death, "m1", "w1", Lost(Outcome.LOST, GONE))
     with reading(engine) as session:
         assert claims.job_state_if_held(session, claim) is None
     assert ledger.do(store.lock_job, uuid4()) is None

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 
 from app.tuning.database import reading, writing
-from app.tuning.jobs import claims
+from app.tuning.jobs import claims, outcomes
+from app.tuning.jobs.attempts import Lost
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.stored import load_json
 from tests.support.driving import claim, drive, grid, post, record, steady
@@ -140,7 +141,7 @@ def test_running_fits_of_such_a_job_are_recorded_and_lost_ones_are_retried(engin
         lost = claim(engine, job["id"]) or pytest.fail("nothing to claim")
         store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
         with writing(engine) as session:
-            assert claims.lose(session, lost, Outcome.LOST, GONE)
+            assert outcomes.record(session, lost, Lost(Outcome.LOST, GONE))
         store_as(engine, job["id"], "spec", json.dumps(job["spec"]))
     store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
     record(engine, running, 0.75)

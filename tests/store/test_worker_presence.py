@@ -8,7 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.tuning import housekeeping
 from app.tuning.database import clock, reading, writing
-from app.tuning.jobs import claims, store, workers
+from app.tuning.jobs import claims, outcomes, store, workers
+from app.tuning.jobs.attempts import Released, Unavailable
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Absence, Attempt, JobState, Worker
 from app.tuning.lease_watch import Watch
@@ -19,7 +20,7 @@ OTHER_DATA = {"dataset": {"name": "mnist"}}
 
 def lack(ledger: Ledger, job_id: UUID, worker: str) -> None:
     """The worker claims a fit and does not find the data."""
-    assert ledger.do(claims.record_absence, ledger.claim(job_id, worker), worker, BROKEN)
+    assert ledger.do(outcomes.record, ledger.claim(job_id, worker), Unavailable(BROKEN, worker, "digits"))
 
 
 def offered(ledger: Ledger, worker: str) -> list[UUID]:
@@ -33,7 +34,7 @@ def may_claim(ledger: Ledger, job_id: UUID, worker: str) -> bool:
     is_offered = job_id in offered(ledger, worker)
     claim: Claim | None = ledger.do(claims.claim, job_id, worker, "m")
     assert (claim is not None) == is_offered
-    return claim is not None and ledger.do(claims.release, claim)
+    return claim is not None and ledger.do(outcomes.record, claim, Released())
 
 
 def pass_time(ledger: Ledger, seconds: float) -> None:
@@ -98,8 +99,8 @@ def test_a_worker_without_the_data_claims_no_such_fit_between_two_fits(engine: E
     job_id = ledger.post(grid(2))
     ledger.do(workers.note_presence, "w2")
     mine, second = ledger.claim(job_id), ledger.claim(job_id)
-    assert ledger.do(claims.record_absence, second, "w1", BROKEN)
-    assert ledger.do(claims.release, mine)
+    assert ledger.do(outcomes.record, second, Unavailable(BROKEN, "w1", "digits"))
+    assert ledger.do(outcomes.record, mine, Released())
     assert ledger.do(claims.claim_following, job_id, "w1", "m1") is None
 
 

@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from app.tuning.database import writing
-from app.tuning.jobs import claims
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs import claims, outcomes
+from app.tuning.jobs.attempts import ErrorRecord, Failed, Finished, Result
+from app.tuning.jobs.claims import Claim
 
 Score = Callable[[Claim], float | None]
 Spec = dict[str, Any]
@@ -28,7 +29,11 @@ EPOCHS = [
     {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5, "val_loss": None, "val_accuracy": 0.25, "seconds": 1.5}
     for epoch in (1, 2)
 ]
-BROKEN = {"type": "ValueError", "message": "the loss is not a number", "traceback": "Traceback: it was NaN"}
+BROKEN: ErrorRecord = {
+    "type": "ValueError",
+    "message": "the loss is not a number",
+    "traceback": "Traceback: it was NaN",
+}
 
 ARTICLE = {
     "name": "seed-grid",
@@ -83,9 +88,11 @@ def record(engine: Engine, claimed: Claim, accuracy: float | None) -> None:
     """End a claimed fit: with an accuracy, or with an error."""
     with writing(engine) as session:
         if accuracy is None:
-            done = claims.fail(session, claimed, BROKEN)
+            done = outcomes.record(session, claimed, Failed(BROKEN))
         else:
-            done = claims.finish(session, claimed, Result(accuracy, 1 - accuracy, 2.0, 0.25, ENVIRONMENT), EPOCHS)
+            done = outcomes.record(
+                session, claimed, Finished(Result(accuracy, 1 - accuracy, 2.0, 0.25, ENVIRONMENT), EPOCHS)
+            )
     assert done
 
 

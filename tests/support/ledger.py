@@ -10,16 +10,17 @@ from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock, reading, writing
-from app.tuning.jobs import claims, deletions, store
-from app.tuning.jobs.claims import AttemptKey, Claim, Result
+from app.tuning.jobs import claims, deletions, outcomes, store
+from app.tuning.jobs.attempts import AttemptKey, ErrorRecord, Failed, Finished, Lost, Released, Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial, Worker
 from app.tuning.search.candidates import draw_candidates
 from app.tuning.search.spec import JobSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BROKEN = {"type": "ValueError", "message": "the loss is not a number", "traceback": None}
-GONE = {"type": "LostWorker", "message": "no sign of life", "traceback": None}
+BROKEN: ErrorRecord = {"type": "ValueError", "message": "the loss is not a number", "traceback": None}
+GONE: ErrorRecord = {"type": "LostWorker", "message": "no sign of life", "traceback": None}
 
 
 def grid(trials: int = 2, **changes: Any) -> JobSpec:
@@ -67,19 +68,19 @@ class Ledger:
         return self.do(claims.claim, job_id, "w1", "m1") is None
 
     def finish(self, hold: AttemptKey, accuracy: float = 0.5) -> bool:
-        return self.do(claims.finish, hold, scored(accuracy))
+        return self.do(outcomes.record, hold, Finished(scored(accuracy)))
 
     def fail(self, hold: AttemptKey, message: str = "the loss is not a number") -> bool:
-        return self.do(claims.fail, hold, BROKEN | {"message": message})
+        return self.do(outcomes.record, hold, Failed(BROKEN | {"message": message}))
 
     def lose(self, hold: AttemptKey, outcome: Outcome = Outcome.LOST) -> bool:
-        return self.do(claims.lose, hold, outcome, GONE)
+        return self.do(outcomes.record, hold, Lost(outcome, GONE))
 
     def cancel(self, job_id: UUID) -> None:
         def act(session: Session) -> None:
             job = store.lock_job(session, job_id)
             assert job is not None
-            store.cancel(session, job)
+            outcomes.cancel_job(session, job)
 
         self.do(act)
 
@@ -101,7 +102,7 @@ class Ledger:
             accuracy = score(claim.trial_number, claim.fold)
             assert self.fail(claim) if accuracy is None else self.finish(claim, accuracy)
         if claim:
-            assert self.do(claims.release, claim)
+            assert self.do(outcomes.record, claim, Released())
 
     def expire(self, fit_id: int) -> None:
         """Make the fit's lease expired long ago."""

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import Engine, func, select
 
 from app.tuning.database import connect, reading, writing
-from app.tuning.jobs import claims, store
+from app.tuning.jobs import claims, outcomes, store
+from app.tuning.jobs.attempts import Finished
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Attempt
 from app.tuning.search.candidates import draw_candidates
@@ -71,7 +72,7 @@ def _run(url: str, jobs: list[UUID]) -> Laps:
                 claim = claims.claim(session, job_id, multiprocessing.current_process().name, "m")
             if claim:
                 with writing(engine) as session:
-                    finished = claims.finish(session, claim, scored(0.5))
+                    finished = outcomes.record(session, claim, Finished(scored(0.5)))
         except Exception as error:
             errors.append(repr(error))
         won.append(claim is not None)

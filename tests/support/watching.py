@@ -5,7 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from app.tuning import housekeeping
-from app.tuning.jobs.claims import AttemptKey
+from app.tuning.jobs.attempts import AttemptKey
 from app.tuning.lease_watch import Watch
 
 

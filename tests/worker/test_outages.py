@@ -7,12 +7,14 @@ import pytest
 from sqlalchemy import Engine, select
 
 from app.tuning.database import connect, reading, writing
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import EpochRow, Fit, State
 from app.tuning.migrations import migrate
 from tests.support.ledger import Ledger, grid, scored
 from tests.support.servers import Postgres
-from worker.runner import LeaseHeartbeat, run_fits
+from worker.lease import LeaseHeartbeat
+from worker.runner import run_fits
 
 
 class Process:

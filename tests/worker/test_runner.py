@@ -10,13 +10,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, select, update
 from sqlalchemy.exc import InternalError, OperationalError
 
 from app.tuning.database import clock, reading, writing
-from app.tuning.jobs import claims, store, workers
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs import claims, outcomes, store, workers
+from app.tuning.jobs.attempts import Finished, Lost, Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Attempt, EpochRow, Fit, JobState, Outcome, State, Worker
 from tests.support.ledger import Ledger, grid, scored
-from worker import faults, runner
+from worker import errors, faults, lease, runner
 from worker.datasets import DatasetUnavailable
-from worker.runner import LeaseHeartbeat
+from worker.lease import LeaseHeartbeat
 
 EPOCH = {"epoch": 1, "loss": math.nan, "accuracy": 0.5, "val_loss": math.inf, "val_accuracy": 0.25, "seconds": 1.5}
 
@@ -168,7 +169,7 @@ def test_no_worker_waits_for_a_locked_job_while_holding_another(postgres_engine:
     with writing(postgres_engine) as busy:
         assert store.lock_job(busy, other)
         with writing(postgres_engine) as session:
-            assert claims.finish(session, claimed, scored(0.5))
+            assert outcomes.record(session, claimed, Finished(scored(0.5)))
             assert claims.claim_following(session, mine, "w1", "m1") is None, "it is the other's turn, which is locked"
     with writing(postgres_engine) as session:
         again = claims.claim_following(session, mine, "w1", "m1")
@@ -254,7 +255,7 @@ def test_the_epochs_before_an_exception_are_kept(engine: Engine) -> None:
     ("error", "outcome"),
     [
         (MemoryError("no more"), Outcome.OUT_OF_MEMORY),
-        (runner.TimedOut("too long"), Outcome.TIMED_OUT),
+        (errors.TimedOut("too long"), Outcome.TIMED_OUT),
         (PermissionError(13, "Permission denied"), Outcome.LOST),
         (ModuleNotFoundError("No module named 'jax'"), Outcome.LOST),
         (InternalError("SELECT 1", None, Exception("read-only")), Outcome.LOST),
@@ -271,7 +272,7 @@ def test_lost_attempts_are_retried_three_attempts_in_all(engine: Engine, error: 
         ledger.do(store.execute_change, update(Worker).values(rests_until=None))
     fit = first_fit(engine, job_id)
     assert fit.state == State.FAILED and fit.error
-    assert fit.error["message"] == f"given up after 3 attempts that were lost, the last one so: {error}"
+    assert fit.error["message"] == f"given up after 3 lost attempts, the last one: {error}"
     assert attempts(engine, fit) == [outcome] * 3
 
 
@@ -297,7 +298,7 @@ def test_reports_in_quick_succession_query_the_database_once(engine: Engine) -> 
     asked: list[str] = []
 
     def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
-        time.sleep(runner.LOOK_SECONDS)
+        time.sleep(lease.LOOK_SECONDS)
         event.listen(engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
         for _ in range(10):
             heartbeat.report()
@@ -317,8 +318,8 @@ def test_a_cancellation_stops_training_at_the_next_query(engine: Engine) -> None
         with writing(engine) as session:
             job = store.lock_job(session, job_id)
             assert job
-            store.cancel(session, job)
-        time.sleep(runner.LOOK_SECONDS)
+            outcomes.cancel_job(session, job)
+        time.sleep(lease.LOOK_SECONDS)
         heartbeat.report()
         raise AssertionError("it went on")
 
@@ -372,9 +373,9 @@ def test_an_epoch_is_written_with_the_next_report_and_nan_as_null(engine: Engine
     [
         (accurate, "fit ended", "succeeded"),
         (raising(ValueError("not finite")), "fit failed", "failed"),
-        (raising(runner.Released()), "fit released", "released"),
-        (raising(runner.Cancelled()), "fit cancelled", "cancelled"),
-        (raising(runner.TimedOut("too long")), "fit lost", "timed_out"),
+        (raising(errors.WorkerStopping()), "fit released", "released"),
+        (raising(errors.JobCancelled()), "fit cancelled", "cancelled"),
+        (raising(errors.TimedOut("too long")), "fit lost", "timed_out"),
         (raising(MemoryError()), "fit lost", "out_of_memory"),
     ],
 )
@@ -394,7 +395,9 @@ def lost_meanwhile(engine: Engine) -> runner.TrainFit:
     def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         with writing(engine) as session:
             session.execute(update(Fit).where(Fit.id == claim.fit_id).values(lease_until=clock(-1)))
-            assert claims.lose(session, claim, Outcome.LOST, {"type": "L", "message": "late", "traceback": None})
+            assert outcomes.record(
+                session, claim, Lost(Outcome.LOST, {"type": "L", "message": "late", "traceback": None})
+            )
         return scored(0.125)
 
     return train
@@ -406,7 +409,7 @@ def test_a_late_result_is_rejected_and_logged(engine: Engine, caplog: pytest.Log
     with caplog.at_level(logging.WARNING, logger="tunewell.worker"):
         assert run(engine, lost_meanwhile(engine))
     ledger.audit()
-    assert [record.message for record in caplog.records] == ["late result refused"]
+    assert [record.message for record in caplog.records] == ["late result rejected"]
     fit = first_fit(engine, job_id)
     assert (fit.state, fit.accuracy) == (State.QUEUED, None)
 
@@ -418,7 +421,7 @@ def test_training_that_reports_too_late_stops_and_writes_nothing(
 
     def train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         lost_meanwhile(engine)(claim, heartbeat)
-        time.sleep(runner.LOOK_SECONDS)
+        time.sleep(lease.LOOK_SECONDS)
         heartbeat.report()
         raise AssertionError("it went on")
 
@@ -442,8 +445,8 @@ def test_reports_arm_the_watchdog_and_it_is_disarmed_between_fits(engine: Engine
 
 
 def test_the_lease_is_renewed_during_an_announced_long_call(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LEASE_SECONDS", 2.0)
-    monkeypatch.setattr(runner, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
     job_id = Ledger(engine).post(grid(1))
     left: list[float] = []
 
@@ -473,5 +476,5 @@ def test_a_result_waits_for_a_database_that_is_away() -> None:
             raise OperationalError("COMMIT", None, Exception("connection lost"))
         return True
 
-    assert runner.record_with_retries(create_engine("sqlite://"), record)
+    assert runner.commit_with_retries(create_engine("sqlite://"), record)
     assert len(tries) == 3

@@ -18,20 +18,22 @@ from sqlalchemy.exc import OperationalError
 from app.tuning import housekeeping
 from app.tuning.database import LOCK_SECONDS, impatient, writing
 from app.tuning.jobs import claims
-from app.tuning.jobs.claims import Claim, Result
+from app.tuning.jobs.attempts import Result
+from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import State
 from tests.support.ledger import Ledger, grid, scored
 from tests.worker.test_outages import Process
-from worker import runner
-from worker.runner import LeaseHeartbeat, run_fits
+from worker import lease
+from worker.lease import LeaseHeartbeat
+from worker.runner import run_fits
 
 ROOT = Path(__file__).parents[2]
 # Training in a process of its own, under its real watchdog: it reports once for each line that it reads.
 TRAIN = """
 import sys
 from app.tuning.database import connect
-from worker import celery_process as process, runner
-process.HANG_SECONDS, runner.RENEW_SECONDS = 0.5, 0.0
+from worker import celery_process as process, lease, runner
+process.HANG_SECONDS, lease.RENEW_SECONDS = 0.5, 0.0
 
 def train(claim, heartbeat):
     for _ in sys.stdin:
@@ -116,7 +118,7 @@ def test_waits_for_the_database_do_not_count_towards_a_fits_timeout(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, hold = held
-    monkeypatch.setattr(runner, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
     ledger = Ledger(engine)
     job_id = ledger.post(grid(1, limits={"fit_timeout_seconds": 4}))
     released = threading.Event()

@@ -1,44 +1,33 @@
-"""How fits are claimed, kept and recorded: every change names its attempt, so that a late one finds nothing."""
+"""How fits are claimed and their leases held; how an attempt ends is `outcomes`' to record."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, exists, func, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert  # SQLite's dialect writes its ON CONFLICT too
+from sqlalchemy import bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.jobs.outcomes import advance_job, count_cost, end_trial, fail_job, is_best, move_trial
-from app.tuning.jobs.store import execute_change, lock_job, move, touch
-from app.tuning.jobs.tables import ACTIVE_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
-from app.tuning.jobs.workers import BY, MAY_CLAIM, MAY_TRAIN, may_be_trained, note_absence
+from app.tuning.jobs.attempts import AttemptKey, Epochs, ErrorRecord, Lost, Released, fence, insert_epochs
+from app.tuning.jobs.outcomes import record, start_fit
+from app.tuning.jobs.store import execute_change, lock_job
+from app.tuning.jobs.tables import ACTIVE_JOB, Attempt, Fit, Job, JobState, Outcome, State, Trial
+from app.tuning.jobs.workers import BY, MAY_CLAIM, MAY_TRAIN, rest_worker
 from app.tuning.search.models import Value
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import UnreadableSpec, read_spec_or_none
 
 LEASE_SECONDS = 15.0
 MAX_CLAIMABLE = 64  # jobs that are looked at in one go
-MAX_LOST_ATTEMPTS = 3
-Error = dict[str, Any]  # type, message and traceback
-
-
-@dataclass(frozen=True)
-class AttemptKey:
-    """One attempt at a fit: the fence of all that is recorded of it."""
-
-    job_id: UUID
-    fit_id: int
-    attempt: int
 
 
 class Lease(NamedTuple):
-    """How long an attempt's fit was last said to be its own: every renewal says a later moment."""
+    """Until when an attempt holds its fit: every renewal says a later moment."""
 
-    hold: AttemptKey
+    key: AttemptKey
     until: datetime
 
 
@@ -56,16 +45,10 @@ class Claim(AttemptKey):
         """All that the model takes."""
         return self.spec.hyperparameters(self.params)
 
-
-@dataclass(frozen=True)
-class Result:
-    """What a fit found: accuracy and loss on its fold, for the refit on the test set; seconds; what trained it."""
-
-    accuracy: float
-    loss: float | None
-    fit_seconds: float
-    score_seconds: float
-    environment: dict[str, str]
+    @property
+    def is_refit(self) -> bool:
+        """Whether it trains the best trial on everything."""
+        return self.fold is None
 
 
 # The row that a statement changes is read from its answer.
@@ -144,12 +127,7 @@ def _begin(session: Session, job: Job, spec: JobSpec, fit: Fit, message_id: str)
     )
     trial = session.get_one(Trial, (job.id, fit.trial_number))
     _check(spec, trial)
-    if trial.state == State.QUEUED:
-        move_trial(job, trial, State.RUNNING)
-    move(job, "fits", State.QUEUED, State.RUNNING)
-    job.state, job.last_claim_at, job.parallel_fits = JobState.RUNNING, fit.started_at, job.fits_running
-    job.started_at = job.started_at or fit.started_at
-    touch(job)
+    start_fit(job, trial, fit)
     return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params)
 
 
@@ -163,56 +141,17 @@ def _check(spec: JobSpec, trial: Trial) -> None:
 def job_state_if_held(session: Session, mine: AttemptKey) -> JobState | None:
     """The state of the job, or None if the fit is no longer this attempt's."""
     return session.scalar(
-        select(Job.state).join(Fit, Fit.job_id == Job.id).where(Fit.id == mine.fit_id, *_fence(mine.attempt))
+        select(Job.state).join(Fit, Fit.job_id == Job.id).where(Fit.id == mine.fit_id, *fence(mine.attempt))
     )
 
 
-def renew(session: Session, mine: AttemptKey, seconds: float, epochs: Iterable[dict[str, Any]] = ()) -> bool:
+def renew(session: Session, mine: AttemptKey, seconds: float, epochs: Epochs = ()) -> bool:
     """Hold the fit for so many seconds more and write the epochs that have ended; False if it is no longer mine."""
-    held = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(lease_until=clock(seconds))
+    held = update(Fit).where(Fit.id == mine.fit_id, *fence(mine.attempt)).values(lease_until=clock(seconds))
     if not execute_change(session, held):
         return False
-    _insert_epochs(session, mine, epochs)
+    insert_epochs(session, mine, epochs)
     return True
-
-
-def finish(session: Session, mine: AttemptKey, result: Result, epochs: Iterable[dict[str, Any]] = ()) -> bool:
-    """Record a fit that succeeded, and its last epochs; False if it is no longer mine, and then nothing is written."""
-    values = {
-        "accuracy": result.accuracy,
-        "loss": result.loss,
-        "fit_seconds": result.fit_seconds,
-        "score_seconds": result.score_seconds,
-    }
-    return _end(session, mine, State.SUCCEEDED, Outcome.SUCCEEDED, values, result.environment, epochs)
-
-
-def fail(session: Session, mine: AttemptKey, error: Error, epochs: Iterable[dict[str, Any]] = ()) -> bool:
-    """Record a fit whose training raised, and its last epochs; False if it is no longer mine."""
-    return _end(session, mine, State.FAILED, Outcome.FAILED, {"error": error}, epochs=epochs)
-
-
-def stop(session: Session, mine: AttemptKey) -> bool:
-    """Record a fit that stopped because its job is being cancelled; False if it is no longer mine."""
-    return _end(session, mine, State.CANCELLED, Outcome.CANCELLED, {})
-
-
-def release(session: Session, mine: AttemptKey) -> bool:
-    """Give the fit back, at no cost to it; False if it is no longer mine."""
-    return _put_back(session, mine, Outcome.RELEASED)
-
-
-def record_absence(session: Session, mine: Claim, worker: str, error: Error) -> bool:
-    """Give the fit back for want of data: the job fails where nobody else may have them; False if it is not mine."""
-    released = _put_back(session, mine, Outcome.RELEASED, error)
-    note_absence(session, worker, mine.spec.dataset.name)
-    job = lock_job(session, mine.job_id)
-    if released and job and job.state in ACTIVE_JOB:
-        job.dataset = mine.spec.dataset.name
-        if not may_be_trained(session, job, worker):
-            fail_job(session, job, error)
-            touch(job)
-    return released
 
 
 def holds(session: Session, message_id: str, worker: str) -> bool:
@@ -222,19 +161,8 @@ def holds(session: Session, message_id: str, worker: str) -> bool:
 
 def release_orphaned(session: Session, message_id: str, worker: str) -> bool:
     """Give back what was claimed for this message when the answer to the claim's COMMIT was lost; False if nothing."""
-    held = [hold for hold in _held_for(session, message_id, worker) if release(session, hold)]
-    return bool(held)
-
-
-def lose(session: Session, hold: AttemptKey, outcome: Outcome, error: Error) -> bool:
-    """Put a fit back whose attempt came to nothing, or give it up after three; False if it was not that attempt's."""
-    job, fit = lock_job(session, hold.job_id), session.get(Fit, hold.fit_id)
-    if not job or not fit:
-        return False
-    if fit.lost_attempts + 1 < MAX_LOST_ATTEMPTS or job.state == JobState.CANCELLING or not read_spec_or_none(job.spec):
-        return _put_back(session, hold, outcome, error, lost=1)
-    last = f"given up after {MAX_LOST_ATTEMPTS} attempts that were lost, the last one so: {error['message']}"
-    return _end(session, hold, State.FAILED, outcome, {"error": error | {"message": last}})
+    released = [record(session, key, Released()) for key in _held_for(session, message_id, worker)]
+    return any(released)
 
 
 def count_held(session: Session, worker: str) -> int:
@@ -253,31 +181,33 @@ def list_leases(session: Session) -> list[Lease]:
 
 def mark_overdue(session: Session, overdue: Iterable[Lease]) -> None:
     """Note that these leases are overdue: a real write to their rows, which succeeds if their workers can write too."""
-    late = select(Fit.id).where(Fit.id.in_([one.hold.fit_id for one in overdue]), Fit.state == State.RUNNING)
+    late = select(Fit.id).where(Fit.id.in_([one.key.fit_id for one in overdue]), Fit.state == State.RUNNING)
     locked = session.scalars(late.order_by(Fit.id).with_for_update()).all()  # in order, so that no two deadlock
     execute_change(session, update(Fit).where(Fit.id.in_(locked)).values(doubted_at=clock(0)))
 
 
-def expire_lease(session: Session, lease: Lease, error: Error) -> bool:
+def expire_lease(session: Session, lease: Lease, error: ErrorRecord) -> bool:
     """Lose the attempt whose lease it is; False if that has been renewed since, or has ended."""
-    if not lock_job(session, lease.hold.job_id):
+    if not lock_job(session, lease.key.job_id):
         return False
-    mine = select(Fit.lease_until).where(Fit.id == lease.hold.fit_id, *_fence(lease.hold.attempt))
+    mine = select(Fit.lease_until).where(Fit.id == lease.key.fit_id, *fence(lease.key.attempt))
     until = session.scalar(mine.with_for_update())  # which waits for a renewal that is under way
-    return until == lease.until and lose(session, lease.hold, Outcome.LOST, error)
+    return until == lease.until and record(session, lease.key, Lost(Outcome.LOST, error))
 
 
-def record_process_death(session: Session, message_id: str, worker: str, outcome: Outcome, error: Error) -> bool:
+def record_process_death(session: Session, message_id: str, worker: str, lost: Lost) -> bool:
     """Record that the process which worked on this message has died; False if it held no fit (any more)."""
-    holds = _held_for(session, message_id, worker)
-    if holds:
-        # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
-        return len(holds) == 1 and lose(session, holds[0], outcome, error)
-    # House-keeping has seen the lease run out first; now the reason is known.
-    mine = Attempt.message_id == message_id, Attempt.worker == worker
-    last = select(func.max(Attempt.started_at)).where(*mine).scalar_subquery()
-    vague = update(Attempt).where(*mine, Attempt.started_at == last, Attempt.outcome == Outcome.LOST)
-    execute_change(session, vague.values(outcome=outcome, error=error))
+    keys = _held_for(session, message_id, worker)
+    if len(keys) == 1:
+        return record(session, keys[0], lost)
+    rest_worker(session, worker)
+    if not keys:
+        # Housekeeping has seen the lease run out first; now the reason is known.
+        mine = Attempt.message_id == message_id, Attempt.worker == worker
+        last = select(func.max(Attempt.started_at)).where(*mine).scalar_subquery()
+        vague = update(Attempt).where(*mine, Attempt.started_at == last, Attempt.outcome == Outcome.LOST)
+        execute_change(session, vague.values(outcome=lost.how, error=lost.error))
+    # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
     return False
 
 
@@ -288,72 +218,3 @@ def _held_for(session: Session, message_id: str, worker: str) -> list[AttemptKey
         .where(Attempt.message_id == message_id, Attempt.worker == worker, Attempt.ended_at.is_(None))
     )
     return [AttemptKey(*row) for row in rows]
-
-
-def _insert_epochs(session: Session, mine: AttemptKey, epochs: Iterable[dict[str, Any]]) -> None:
-    if rows := [{"fit_id": mine.fit_id, **epoch} for epoch in epochs]:
-        # The answer to an earlier commit may have been lost: then they are there already.
-        session.execute(insert(EpochRow).on_conflict_do_nothing(), rows)
-
-
-def _fence(attempt: int) -> tuple[Any, Any]:
-    return Fit.state == State.RUNNING, Fit.attempt == attempt
-
-
-def _end(
-    session: Session,
-    mine: AttemptKey,
-    state: State,
-    outcome: Outcome,
-    values: dict[str, Any],
-    environment: dict[str, str] | None = None,
-    epochs: Iterable[dict[str, Any]] = (),
-) -> bool:
-    job = lock_job(session, mine.job_id)
-    ended = {"state": state, "lease_until": None, "ended_at": clock(0), **values}
-    end = update(Fit).where(Fit.id == mine.fit_id, *_fence(mine.attempt)).values(ended).returning(Fit)
-    fit = session.scalar(end.execution_options(**CHANGED)) if job else None
-    if not job or not fit:
-        # The answer to an earlier commit may have been lost: recorded with my attempt is recorded.
-        again = (Fit.id == mine.fit_id, Fit.attempt == mine.attempt, Fit.state == state)
-        return bool(session.scalar(select(exists().where(*again))))
-    if state == State.FAILED and fit.started_at and fit.ended_at:
-        # As scikit-learn has it with `error_score`: the time until it failed, and none of scoring.
-        fit.fit_seconds, fit.score_seconds = max(0.0, (fit.ended_at - fit.started_at).total_seconds()), 0.0
-    _close_attempt(session, mine, outcome, values.get("error"), (environment or {}).get("processor"))
-    _insert_epochs(session, mine, epochs)
-    trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
-    with session.no_autoflush:  # the job's row is written once
-        move(job, "fits", State.RUNNING, state)
-        count_cost(job, fit, trial)
-        if fit.fold is None:
-            job.environment = environment or job.environment
-        elif end_trial(session, job, trial) and is_best(job, trial):
-            job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
-    advance_job(session, job, fit)
-    touch(job)
-    return True
-
-
-def _put_back(session: Session, hold: AttemptKey, outcome: Outcome, error: Error | None = None, lost: int = 0) -> bool:
-    job = lock_job(session, hold.job_id)
-    if job and job.state == JobState.CANCELLING:
-        return _end(session, hold, State.CANCELLED, outcome, {})
-    again = {"state": State.QUEUED, "lease_until": None, "worker": None, "started_at": None}
-    counted = {"lost_attempts": Fit.lost_attempts + lost}
-    if not job or not execute_change(
-        session, update(Fit).where(Fit.id == hold.fit_id, *_fence(hold.attempt)).values(again | counted)
-    ):
-        return False
-    _close_attempt(session, hold, outcome, error)
-    execute_change(session, delete(EpochRow).where(EpochRow.fit_id == hold.fit_id))
-    move(job, "fits", State.RUNNING, State.QUEUED)
-    touch(job)
-    return True
-
-
-def _close_attempt(
-    session: Session, hold: AttemptKey, outcome: Outcome, error: Error | None, processor: str | None = None
-) -> None:
-    mine = update(Attempt).where(Attempt.fit_id == hold.fit_id, Attempt.attempt == hold.attempt)
-    execute_change(session, mine.values(ended_at=clock(0), outcome=outcome, error=error, processor=processor))

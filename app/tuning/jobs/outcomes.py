@@ -1,19 +1,204 @@
-"""What a fit's end means for its trial and for its job; the job is locked by whoever calls."""
+"""What the start and the end of an attempt mean for its fit, its trial and its job.
 
+Nothing else writes a job's state and version. Whoever calls has locked the job, or has it locked here first.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, exists, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.tuning.jobs.store import cancel_fits, execute_change, move
-from app.tuning.jobs.tables import Fit, Job, JobState, State, Trial
+from app.tuning.database import clock
+from app.tuning.jobs.attempts import (
+    AttemptKey,
+    Cancelled,
+    End,
+    Epochs,
+    ErrorRecord,
+    Failed,
+    Finished,
+    Lost,
+    Released,
+    Result,
+    Unavailable,
+    close_attempt,
+    fence,
+    insert_epochs,
+    outcome_of,
+)
+from app.tuning.jobs.store import execute_change, lock_job
+from app.tuning.jobs.tables import ACTIVE_JOB, ENDED_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
+from app.tuning.jobs.workers import may_be_trained, note_absence, rest_worker
 from app.tuning.search.stored import read_spec_or_none
 
+MAX_LOST_ATTEMPTS = 3
+Counters = Mapping[State, InstrumentedAttribute[int]]
+FITS: Counters = {
+    State.QUEUED: Job.fits_queued,
+    State.RUNNING: Job.fits_running,
+    State.SUCCEEDED: Job.fits_succeeded,
+    State.FAILED: Job.fits_failed,
+    State.CANCELLED: Job.fits_cancelled,
+}
+TRIALS: Counters = {
+    State.QUEUED: Job.trials_queued,
+    State.RUNNING: Job.trials_running,
+    State.SUCCEEDED: Job.trials_succeeded,
+    State.FAILED: Job.trials_failed,
+    State.CANCELLED: Job.trials_cancelled,
+}
 
-def count_cost(job: Job, fit: Fit, trial: Trial) -> None:
+
+def start_fit(job: Job, trial: Trial, fit: Fit) -> None:
+    """Count a fit that has just been claimed."""
+    if trial.state == State.QUEUED:
+        _move_trial(job, trial, State.RUNNING)
+    _count(job, FITS, State.QUEUED, State.RUNNING)
+    job.last_claim_at, job.parallel_fits = fit.started_at, job.fits_running
+    job.started_at = job.started_at or fit.started_at
+    _change(job, JobState.RUNNING)
+
+
+def record(session: Session, key: AttemptKey, end: End) -> bool:
+    """Record how an attempt ended; False, with nothing written, if the fit is no longer that attempt's.
+
+    Idempotent: recording again what a commit whose response was lost has recorded changes nothing.
+    """
+    match end:
+        case Finished(result, epochs):
+            return _end_fit(session, key, State.SUCCEEDED, end, result=result, epochs=epochs)
+        case Failed(error, epochs):
+            return _end_fit(session, key, State.FAILED, end, error=error, epochs=epochs)
+        case Cancelled():
+            return _end_fit(session, key, State.CANCELLED, end)
+        case Released():
+            return _requeue(session, key, end)
+        case Unavailable():
+            return _requeue_elsewhere(session, key, end)
+        case Lost():
+            return _retry_or_give_up(session, key, end)
+
+
+def cancel_job(session: Session, job: Job) -> None:
+    """Cancel what is queued at once; what is running learns of it with its next report."""
+    _cancel_fits(session, job, State.QUEUED)
+    _change(job, JobState.CANCELLING if job.fits_running else JobState.CANCELLED)
+
+
+def _change(job: Job, state: JobState | None = None) -> None:
+    """Note that clients will see a difference, such as another state, and when the job ended if it has."""
+    job.version += 1
+    job.state = state or job.state
+    if job.state in ENDED_JOB:
+        job.ended_at = clock(0)
+
+
+def _count(job: Job, counters: Counters, old: State, new: State, count: int = 1) -> None:
+    """Count so many of the job's fits or trials under their new state."""
+    for counter, change in ((counters[old], -count), (counters[new], count)):
+        setattr(job, counter.key, getattr(job, counter.key) + change)
+
+
+def _move_trial(job: Job, trial: Trial, state: State) -> None:
+    _count(job, TRIALS, trial.state, state)
+    trial.state = state
+
+
+def _end_fit(
+    session: Session,
+    key: AttemptKey,
+    state: State,
+    end: End,
+    result: Result | None = None,
+    error: ErrorRecord | None = None,
+    epochs: Epochs = (),
+) -> bool:
+    job = lock_job(session, key.job_id)
+    fit = _close_fit(session, key, state, result, error) if job else None
+    if not job or not fit:
+        # The response to an earlier commit may have been lost: what this attempt has recorded is recorded.
+        again = (Fit.id == key.fit_id, Fit.attempt == key.attempt, Fit.state == state)
+        return bool(session.scalar(select(exists().where(*again))))
+    environment = result.environment if result else None
+    close_attempt(session, key, outcome_of(end), error, (environment or {}).get("processor"))
+    insert_epochs(session, key, epochs)
+    trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
+    with session.no_autoflush:  # the job's row is written once
+        _count(job, FITS, State.RUNNING, state)
+        _add_cost(job, fit, trial)
+        if fit.is_refit:
+            job.environment = environment or job.environment
+        elif _end_trial(session, job, trial) and _is_best(job, trial):
+            job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
+    _advance_job(session, job, fit)
+    return True
+
+
+def _close_fit(
+    session: Session, key: AttemptKey, state: State, result: Result | None, error: ErrorRecord | None
+) -> Fit | None:
+    values: dict[str, Any] = {"state": state, "lease_until": None, "ended_at": clock(0)}
+    if result:
+        own = ("accuracy", "loss", "fit_seconds", "score_seconds")
+        values |= {name: getattr(result, name) for name in own}
+    if error:
+        values["error"] = error
+    closed = update(Fit).where(Fit.id == key.fit_id, *fence(key.attempt)).values(values).returning(Fit)
+    fit = session.scalar(closed, execution_options={"synchronize_session": False, "populate_existing": True})
+    if fit and state == State.FAILED and fit.started_at and fit.ended_at:
+        # As scikit-learn has it with `error_score`: the time until it failed, and none of scoring.
+        fit.fit_seconds, fit.score_seconds = max(0.0, (fit.ended_at - fit.started_at).total_seconds()), 0.0
+    return fit
+
+
+def _retry_or_give_up(session: Session, key: AttemptKey, lost: Lost) -> bool:
+    job, fit = lock_job(session, key.job_id), session.get(Fit, key.fit_id)
+    if not job or not fit:
+        return False
+    last = fit.lost_attempts + 1 >= MAX_LOST_ATTEMPTS
+    if last and job.state != JobState.CANCELLING and read_spec_or_none(job.spec):
+        message = f"given up after {MAX_LOST_ATTEMPTS} lost attempts, the last one: {lost.error['message']}"
+        error: ErrorRecord = {**lost.error, "message": message}
+        recorded = _end_fit(session, key, State.FAILED, lost, error=error)
+    else:
+        recorded = _requeue(session, key, lost, lost.error, lost=1)
+    if lost.resting_worker:
+        rest_worker(session, lost.resting_worker)
+    return recorded
+
+
+def _requeue_elsewhere(session: Session, key: AttemptKey, end: Unavailable) -> bool:
+    """Requeue the fit for workers that have its data; the job fails where none may have them."""
+    requeued = _requeue(session, key, end, end.error)
+    note_absence(session, end.worker, end.dataset)
+    job = lock_job(session, key.job_id)
+    if requeued and job and job.state in ACTIVE_JOB:
+        job.dataset = end.dataset
+        if not may_be_trained(session, job, end.worker):
+            _fail_job(session, job, end.error)
+    return requeued
+
+
+def _requeue(session: Session, key: AttemptKey, end: End, error: ErrorRecord | None = None, lost: int = 0) -> bool:
+    job = lock_job(session, key.job_id)
+    if job and job.state == JobState.CANCELLING:
+        return _end_fit(session, key, State.CANCELLED, end)
+    again = {"state": State.QUEUED, "lease_until": None, "worker": None, "started_at": None}
+    requeued = update(Fit).where(Fit.id == key.fit_id, *fence(key.attempt)).values(again)
+    if not job or not execute_change(session, requeued.values(lost_attempts=Fit.lost_attempts + lost)):
+        return False
+    close_attempt(session, key, outcome_of(end), error)
+    execute_change(session, delete(EpochRow).where(EpochRow.fit_id == key.fit_id))
+    _count(job, FITS, State.RUNNING, State.QUEUED)
+    _change(job)
+    return True
+
+
+def _add_cost(job: Job, fit: Fit, trial: Trial) -> None:
     """Keep the sums that the time left is estimated from."""
-    spec = read_spec_or_none(job.spec) if fit.fold is not None else None
+    spec = None if fit.is_refit else read_spec_or_none(job.spec)
     cost = trial.cost * (spec.train_share if spec else 1)
     job.cost_left = max(0.0, job.cost_left - cost)
     if fit.state == State.SUCCEEDED:
@@ -21,7 +206,7 @@ def count_cost(job: Job, fit: Fit, trial: Trial) -> None:
         job.seconds_done += (fit.fit_seconds or 0.0) + (fit.score_seconds or 0.0)
 
 
-def end_trial(session: Session, job: Job, trial: Trial) -> bool:
+def _end_trial(session: Session, job: Job, trial: Trial) -> bool:
     """End the trial if all its folds have ended; True if it has succeeded."""
     mine = (Fit.job_id == job.id, Fit.trial_number == trial.number, Fit.fold.is_not(None))
     fits = session.scalars(select(Fit).where(*mine).order_by(Fit.fold)).all()
@@ -35,20 +220,14 @@ def end_trial(session: Session, job: Job, trial: Trial) -> bool:
         mean = np.average(accuracies)
         trial.validation_accuracy = float(mean)
         trial.validation_accuracy_std = float(np.sqrt(np.average((accuracies - mean) ** 2)))
-        move_trial(job, trial, State.SUCCEEDED)
+        _move_trial(job, trial, State.SUCCEEDED)
         return True
     trial.error = next((fit.error for fit in fits if fit.error), None)
-    move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
+    _move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
     return False
 
 
-def move_trial(job: Job, trial: Trial, state: State) -> None:
-    """Give the trial another state, in its row and in its job's counters."""
-    move(job, "trials", trial.state, state)
-    trial.state = state
-
-
-def is_best(job: Job, trial: Trial) -> bool:
+def _is_best(job: Job, trial: Trial) -> bool:
     """The first of the best rank, as in scikit-learn."""
     assert trial.validation_accuracy is not None
     if job.best_accuracy is None or job.best_trial is None:
@@ -56,41 +235,56 @@ def is_best(job: Job, trial: Trial) -> bool:
     return (-trial.validation_accuracy, trial.number) < (-job.best_accuracy, job.best_trial)
 
 
-def advance_job(session: Session, job: Job, fit: Fit) -> None:
+def _advance_job(session: Session, job: Job, fit: Fit) -> None:
     """Move the job on: to its refit when the search is over, to its end when nothing is left."""
     spec = read_spec_or_none(job.spec)
-    most_failed = spec.limits.max_failed_trials if spec else None
+    max_failed = spec.limits.max_failed_trials if spec else None
     if job.state == JobState.CANCELLING:
-        job.state = job.state if job.fits_running else JobState.CANCELLED
-    elif fit.fold is None:
-        job.state = JobState.SUCCEEDED if fit.state == State.SUCCEEDED else JobState.FAILED
+        _change(job, None if job.fits_running else JobState.CANCELLED)
+    elif fit.is_refit:
         job.error = fit.error
-    elif most_failed is not None and job.trials_failed > most_failed:
-        told = f"{job.trials_failed} trials failed, and max_failed_trials is {most_failed}"
-        fail_job(session, job, {"type": "TooManyFailedTrials", "message": told, "traceback": None})
-    elif not job.trials_queued + job.trials_running:
+        _change(job, JobState.SUCCEEDED if fit.state == State.SUCCEEDED else JobState.FAILED)
+    elif max_failed is not None and job.trials_failed > max_failed:
+        message = f"{job.trials_failed} trials failed, and max_failed_trials is {max_failed}"
+        _fail_job(session, job, {"type": "TooManyFailedTrials", "message": message, "traceback": None})
+    elif job.trials_queued + job.trials_running:
+        _change(job)
+    else:
         _end_search(session, job)
 
 
 def _end_search(session: Session, job: Job) -> None:
     if job.best_trial is None:
-        reason = session.scalar(select(Trial.error).where(Trial.job_id == job.id).order_by(Trial.number).limit(1))
-        told = f"none of {job.trials_total} trials succeeded; the first: {(reason or {}).get('message')}"
-        fail_job(session, job, {"type": "NoTrialSucceeded", "message": told, "traceback": None})
-    elif not execute_change(
-        session, update(Fit).where(*_unready_refit(job)).values(trial_number=job.best_trial, position=0)
-    ):
-        job.state = JobState.SUCCEEDED
-    else:
+        first = session.scalar(select(Trial.error).where(Trial.job_id == job.id).order_by(Trial.number).limit(1))
+        message = f"none of {job.trials_total} trials succeeded; the first: {(first or {}).get('message')}"
+        _fail_job(session, job, {"type": "NoTrialSucceeded", "message": message, "traceback": None})
+        return
+    refit = (Fit.job_id == job.id, Fit.fold.is_(None), Fit.trial_number.is_(None), Fit.state == State.QUEUED)
+    if execute_change(session, update(Fit).where(*refit).values(trial_number=job.best_trial, position=0)):
         job.cost_left = session.get_one(Trial, (job.id, job.best_trial)).cost
+        _change(job)
+    else:
+        _change(job, JobState.SUCCEEDED)
 
 
-def _unready_refit(job: Job) -> tuple[Any, ...]:
-    return Fit.job_id == job.id, Fit.fold.is_(None), Fit.trial_number.is_(None), Fit.state == State.QUEUED
-
-
-def fail_job(session: Session, job: Job, error: dict[str, Any]) -> None:
+def _fail_job(session: Session, job: Job, error: ErrorRecord) -> None:
     """End the job now: what is queued and what is running is cancelled, and late results find their fits closed."""
-    cancel_fits(session, job, State.RUNNING)
-    cancel_fits(session, job, State.QUEUED)
-    job.state, job.error = JobState.FAILED, error
+    _cancel_fits(session, job, State.RUNNING)
+    _cancel_fits(session, job, State.QUEUED)
+    job.error = dict(error)
+    _change(job, JobState.FAILED)
+
+
+def _cancel_fits(session: Session, job: Job, state: State) -> None:
+    """Cancel the job's fits in this state, and the trials that have nothing running any more."""
+    if state == State.RUNNING:
+        mine = select(Fit.id).where(Fit.job_id == job.id, Fit.state == State.RUNNING)
+        open_attempts = update(Attempt).where(Attempt.fit_id.in_(mine), Attempt.ended_at.is_(None))
+        execute_change(session, open_attempts.values(outcome=Outcome.CANCELLED, ended_at=clock(0)))
+    cancelled = {"state": State.CANCELLED, "lease_until": None, "ended_at": clock(0)}
+    fits = update(Fit).where(Fit.job_id == job.id, Fit.state == state).values(cancelled)
+    _count(job, FITS, state, State.CANCELLED, execute_change(session, fits))
+    running = exists().where(Fit.job_id == job.id, Fit.trial_number == Trial.number, Fit.state == State.RUNNING)
+    for old in (State.QUEUED, State.RUNNING):
+        idle = update(Trial).where(Trial.job_id == job.id, Trial.state == old, ~running)
+        _count(job, TRIALS, old, State.CANCELLED, execute_change(session, idle.values(state=State.CANCELLED)))

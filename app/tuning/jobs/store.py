@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CursorResult, Delete, Update, delete, exists, func, insert, literal, select, true, update
+from sqlalchemy import CursorResult, Delete, Update, delete, func, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.jobs.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial
+from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, State, Trial
 from app.tuning.search.models import Candidate
 from app.tuning.search.spec import JobSpec
 
@@ -50,43 +50,6 @@ def lock_job(session: Session, job_id: UUID, skip_locked: bool = False) -> Job |
     """
     mine = select(Job).where(Job.id == job_id).with_for_update(skip_locked=skip_locked)
     return session.scalar(mine.execution_options(populate_existing=True))
-
-
-def touch(job: Job) -> None:
-    """Note that clients will see a difference, and the moment in which the job ended if it has."""
-    job.version += 1
-    if job.state in ENDED_JOB:
-        job.ended_at = clock(0)
-
-
-def cancel(session: Session, job: Job) -> None:
-    """Cancel what is queued at once; what is running learns of it with its next report. The job must be locked."""
-    cancel_fits(session, job, State.QUEUED)
-    job.state = JobState.CANCELLING if job.fits_running else JobState.CANCELLED
-    touch(job)
-
-
-def cancel_fits(session: Session, job: Job, state: State) -> None:
-    """Cancel the locked job's fits in this state, and the trials that have nothing running any more."""
-    if state == State.RUNNING:
-        mine = select(Fit.id).where(Fit.job_id == job.id, Fit.state == State.RUNNING)
-        stopped = {"outcome": Outcome.CANCELLED, "ended_at": clock(0)}
-        execute_change(
-            session, update(Attempt).where(Attempt.fit_id.in_(mine), Attempt.ended_at.is_(None)).values(stopped)
-        )
-    where = (Fit.job_id == job.id, Fit.state == state)
-    cancelled = {"state": State.CANCELLED, "lease_until": None, "ended_at": clock(0)}
-    move(job, "fits", state, State.CANCELLED, execute_change(session, update(Fit).where(*where).values(cancelled)))
-    running = exists().where(Fit.job_id == job.id, Fit.trial_number == Trial.number, Fit.state == State.RUNNING)
-    for old in (State.QUEUED, State.RUNNING):
-        idle = update(Trial).where(Trial.job_id == job.id, Trial.state == old, ~running)
-        move(job, "trials", old, State.CANCELLED, execute_change(session, idle.values(state=State.CANCELLED)))
-
-
-def move(job: Job, what: str, old: State, new: State, count: int = 1) -> None:
-    """Count so many of the locked job's `trials` or `fits` under their new state."""
-    setattr(job, f"{what}_{old}", getattr(job, f"{what}_{old}") - count)
-    setattr(job, f"{what}_{new}", getattr(job, f"{what}_{new}") + count)
 
 
 def find_remembered(session: Session, key: str) -> IdempotencyKey | None:

@@ -170,6 +170,11 @@ class Fit(Table):
     ended_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]
 
+    @property
+    def is_refit(self) -> bool:
+        """Whether it trains the best trial on everything."""
+        return self.fold is None
+
 
 class Attempt(Table):
     """One try at a fit."""
