@@ -138,3 +138,18 @@ def test_the_settings_are_those_of_the_readme() -> None:
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert all(not field.is_required() for field in Settings.model_fields.values())
+
+
+def test_only_outcomes_writes_a_jobs_state_and_version() -> None:
+    """By assignment to an attribute of something called a job, or by an UPDATE of the jobs table."""
+    writers = {
+        file.name
+        for file in (ROOT / "app").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (
+            isinstance(node, ast.Assign | ast.AugAssign)
+            and re.search(r"\bjob\.(state|version)\b.* [+]?= ", ast.unparse(node))
+        )
+        or (isinstance(node, ast.Call) and re.match(r"update\(Job\)", ast.unparse(node)))
+    }
+    assert writers == {"outcomes.py"}
