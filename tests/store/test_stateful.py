@@ -383,6 +383,7 @@ def test_the_store_agrees_with_the_model(engine: Engine) -> None:
 def test_without_the_attempt_check_the_model_finds_the_error(
     sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "_fence", lambda attempt: (Fit.state == State.RUNNING, Fit.attempt > 0))
+    for module in (claims, outcomes):
+        monkeypatch.setattr(module, "fence", lambda attempt: (Fit.state == State.RUNNING, Fit.attempt > 0))
     with pytest.raises(AssertionError):
         drive(sqlite_engine, 200)

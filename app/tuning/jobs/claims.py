@@ -200,7 +200,8 @@ def record_process_death(session: Session, message_id: str, worker: str, lost: L
     keys = _held_for(session, message_id, worker)
     if len(keys) == 1:
         return record(session, keys[0], lost)
-    rest_worker(session, worker)
+    if lost.resting_worker:
+        rest_worker(session, lost.resting_worker)
     if not keys:
         # Housekeeping has seen the lease run out first; now the reason is known.
         mine = Attempt.message_id == message_id, Attempt.worker == worker
