@@ -182,13 +182,13 @@ def test_readyz_does_not_wait_for_another_writer(sqlite_engine: Engine, own_brok
 @pytest.mark.parametrize("url", ["redis://host:99999/0", "redis://host:6379/name", "redis://:p#ss@host:6379/0", "what"])
 def test_readyz_survives_invalid_broker_urls(sqlite_engine: Engine, url: str) -> None:
     before = queue.celery.conf.broker_url
-    queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = url
+    queue.celery.conf.broker_url = url
     try:
         with TestClient(create_app(sqlite_engine)) as client:
             assert seconds(client, "/readyz", "degraded") < 60
             assert client.get("/readyz").json()["checks"]["broker"] == "unavailable"
     finally:
-        queue.celery.conf.broker_url = queue.celery.conf.broker_write_url = before
+        queue.celery.conf.broker_url = before
 
 
 def test_the_write_check_changes_nothing(engine: Engine) -> None:
