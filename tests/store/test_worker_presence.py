@@ -193,10 +193,10 @@ def test_rests_grow_with_every_fault_and_start_over_after_a_minute_without(engin
     rests = [rest() for _ in range(8)]
     assert rests[:4] == sorted(rests[:4])
     assert 0 < rests[0] <= 1
-    assert 15 < rests[7] <= 30
+    assert 3 < rests[7] <= 5
     pass_time(ledger, 1)
     assert may_claim(ledger, job_id, "w1")
-    assert rest() > 15
+    assert rest() > 3
     pass_time(ledger, 61)
     assert rest() <= 1
 

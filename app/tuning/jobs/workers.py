@@ -12,7 +12,7 @@ from app.tuning.jobs.store import execute_change
 from app.tuning.jobs.tables import Absence, Attempt, Fit, Job, Outcome, State, Worker
 
 LACKS_SECONDS = 60.0  # until a worker looks again for data that it has not found
-MAX_REST_SECONDS = 30.0
+MAX_REST_SECONDS = 5.0
 FORGIVEN_SECONDS = 60.0  # after a rest: then a fault is the first one again
 OTHERS_FIRST_SECONDS = 60.0  # how long a lost fit is left to the other workers, all of them idle
 LOSSES = (Outcome.LOST, Outcome.HUNG, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
