@@ -42,7 +42,7 @@ class TolerantTransport(redis.Transport):
 
 
 class SteadyConnection(Connection):
-    """Retries an unavailable broker every two seconds: kombu's own pauses grow to half a minute."""
+    """Retries an unavailable broker every second: kombu's own pauses grow to half a minute."""
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()  # type: ignore[no-untyped-call]
