@@ -34,7 +34,7 @@ def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
 def bits(result: tuple[Any, list[Any]]) -> list[tuple[float, ...]]:
     """A fit's numbers, without its durations."""
     scores, epochs = result
-    return [scores[:2], *(epoch[:5] for epoch in epochs)]
+    return [(*scores[:2], *scores.hits), *(epoch[:5] for epoch in epochs)]
 
 
 def test_a_report_that_raises_stops_the_fit_and_leaves_the_next_one_untouched() -> None:
@@ -140,6 +140,17 @@ def test_without_scores_of_every_epoch_only_the_last_is_scored() -> None:
     scores, epochs = train({}, digits(every_epoch=False))
     assert [(epoch.val_loss, epoch.val_accuracy) for epoch in epochs] == [(None, None)] * 4
     assert bits((scores, []))[0] == bits(train({}))[0]
+
+
+@pytest.mark.parametrize("rows", [np.arange(1500, 1797), np.array([3, 1700, 3, 9, 1000]), np.arange(7, 8)])
+def test_hits_say_which_scored_rows_were_correct_in_their_order(rows: np.ndarray) -> None:
+    changes: Hyperparameters = {"epochs": 2, "filters": 200, "kernel_size": 1}  # scored 163 at a time
+    scores, _ = train(changes, SPLIT._replace(score_rows=rows.astype(np.int32)))
+    hits = np.unpackbits(np.frombuffer(scores.hits, np.uint8), count=len(rows))
+    assert len(scores.hits) == -(-len(rows) // 8)
+    assert hits.sum() / len(rows) == scores.accuracy
+    alone = [train(changes, SPLIT._replace(score_rows=np.array([row], np.int32)))[0].accuracy for row in rows[:9]]
+    assert hits[:9].tolist() == alone
 
 
 def test_a_loss_that_is_not_finite_is_reported_and_not_an_error() -> None:

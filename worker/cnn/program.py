@@ -12,15 +12,16 @@ from worker.cnn.tensors import ACTIVATIONS, Rates, Tensor, Weight, tf
 
 
 class Totals(NamedTuple):
-    """Sums over the images of a chunk: losses and correct classifications."""
+    """Sums over images: losses and correct classifications; in scoring also which images were correct, bool (n,)."""
 
     loss: Tensor
     correct: Tensor
+    hits: Tensor
 
     @classmethod
     def zero(cls) -> "Totals":
-        """Zeros; losses are summed in float64."""
-        return cls(tf.constant(0.0, tf.float64), tf.constant(0))
+        """Zeros and no hits; losses are summed in float64."""
+        return cls(tf.constant(0.0, tf.float64), tf.constant(0), tf.constant([], tf.bool))
 
 
 class Program:
@@ -53,7 +54,8 @@ class Program:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
         images = tf.TensorSpec((None, *self.windows.shape), tf.uint8)
         labels = tf.TensorSpec((None,), tf.uint8)
-        rates, totals = Rates(*[real] * len(Rates._fields)), Totals(tf.TensorSpec((), tf.float64), whole)
+        rates, hits = Rates(*[real] * len(Rates._fields)), tf.TensorSpec((None,), tf.bool)
+        totals = Totals(tf.TensorSpec((), tf.float64), whole, hits)
         return [images, labels, whole, rates, totals, tf.TensorSpec((1,), tf.uint64)]
 
     def reset(self, seed: int) -> None:
@@ -123,7 +125,8 @@ class Program:
         def one(pixels: Tensor, truth: Tensor) -> Totals:
             logits = self._logits(self._sums(self._features(pixels, rates.scale)), rates, None)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
-            return Totals(tf.reduce_sum(losses + penalty), count_correct(logits, truth))
+            hits = mark_correct(logits, truth)
+            return Totals(tf.reduce_sum(losses + penalty), _count(hits), hits)
 
         return _each_batch(one, images, labels, batch, totals)
 
@@ -145,7 +148,7 @@ class Program:
         upstream = self._train_dense(features, upstream, rates, update)
         variables = [weight.value for weight in self.convolutions]
         apply_update(update, self.convolutions, below.gradient(features, variables, output_gradients=upstream))
-        return Totals(total, count_correct(logits, labels))
+        return Totals(total, _count(mark_correct(logits, labels)), tf.constant([], tf.bool))
 
     def _draw(self, size: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         counter = tf.stack([tf.constant(0, tf.uint64), tf.cast(step, tf.uint64)])
@@ -179,15 +182,21 @@ def _each_batch(
         end = tf.minimum(start + batch, count)
         pixels = tf.reshape(flat[start * size : end * size], (-1, *images.shape[1:]))
         more = one(pixels, tf.cast(labels[start:end], tf.int32))
-        return start + batch, Totals(so_far.loss + tf.cast(more.loss, tf.float64), so_far.correct + more.correct)
+        loss, hits = so_far.loss + tf.cast(more.loss, tf.float64), tf.concat([so_far.hits, more.hits], 0)
+        return start + batch, Totals(loss, so_far.correct + more.correct, hits)
 
     first = (tf.constant(0), totals)
-    summed: Totals = tf.while_loop(lambda start, _: start < count, body, first, parallel_iterations=1)[1]
+    shapes = (tf.TensorShape(()), Totals(tf.TensorShape(()), tf.TensorShape(()), tf.TensorShape((None,))))
+    summed: Totals = tf.while_loop(lambda start, _: start < count, body, first, shapes, parallel_iterations=1)[1]
     return summed
 
 
-def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """The number of rows classified correctly."""
+def mark_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which rows are classified correctly, bool (n,)."""
     # By the probabilities, as Keras: a row with a NaN or infinite logit becomes NaN throughout and counts as class 0.
-    guesses = tf.argmax(tf.nn.softmax(logits), 1, output_type=tf.int32)
-    return tf.reduce_sum(tf.cast(tf.equal(guesses, labels), tf.int32))
+    return tf.equal(tf.argmax(tf.nn.softmax(logits), 1, output_type=tf.int32), labels)
+
+
+def _count(hits: Tensor) -> Tensor:
+    """The number of true values."""
+    return tf.reduce_sum(tf.cast(hits, tf.int32))

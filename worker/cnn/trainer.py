@@ -52,6 +52,8 @@ class Scores(NamedTuple):
     loss: float
     fit_seconds: float
     score_seconds: float
+    # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
+    hits: bytes | None = None
 
 
 Report = Callable[[float], None]
@@ -64,6 +66,7 @@ class _Means(NamedTuple):
     loss: float
     accuracy: float
     seconds: float
+    hits: bytes
 
 
 class _Pace:
@@ -148,7 +151,7 @@ def train_network(
             )
         )
     assert scored is not None
-    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds)
+    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits)
 
 
 class _Fit:
@@ -198,7 +201,8 @@ class _Fit:
             totals = call(tensors.to_tensor(seen, "uint8"), tensors.to_tensor(labels[chunk], "uint8"), totals)
             loss, done = float(totals.loss), done + len(chunk)  # reading a total waits for the chunk to end
             pace.learn(len(chunk), time.perf_counter() - mark)
-        return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began)
+        hits = np.packbits(totals.hits.numpy()).tobytes()
+        return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began, hits)
 
 
 def draw_orders(rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
