@@ -63,8 +63,9 @@ def correct_accuracy(hits: Mapping[int, Hits], seed: int) -> Corrected | None:
 
     In each of 1,000 resamples of the rows the trial with the most hits is chosen (of equals the lowest number), and
     measured on the rows that were not drawn; the result is the mean and the middle 95% of these accuracies
-    (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018). Give it every trial that the winner was chosen
-    from. Hits of all folds are pooled, which weighs folds by their rows. The result is the same on every processor: all
+    (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018). The interval is wide rather than narrow, as
+    only 37% of the rows are left out of a resample. Give it every trial that the winner was chosen from, each row once.
+    Hits of all folds are pooled, which weighs folds by their rows. The result is the same on every processor: all
     counts are whole numbers below 2**24, which float32 holds exactly.
 
     Returns None with fewer than two rows: then none is left to measure on.
