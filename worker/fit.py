@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import resample
 
 from app.tuning import __version__
 from app.tuning.jobs.attempts import Result
@@ -82,6 +83,9 @@ def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
         scored = arrays.x_test, arrays.y_test, np.arange(spec.test_samples, dtype=np.int32)
     else:
         rows, held_out = split_rows(spec, claim.fold, arrays)
+        if spec.resource == "n_samples" and claim.n_resources:
+            share = claim.n_resources / samples
+            rows, held_out = (_take_share(some, share, spec.random_state) for some in (rows, held_out))
         scored = arrays.x_train, arrays.y_train, held_out
     return trainer.Split(
         arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None
@@ -95,6 +99,12 @@ def split_rows(spec: JobSpec, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
         return _folds(arrays.sha256, samples, spec.evaluation.cv, _Labels(arrays))[fold]
     first = int(np.floor(samples * (1 - spec.evaluation.validation_split)))  # as Keras splits
     return np.arange(first, dtype=np.int32), np.arange(first, samples, dtype=np.int32)
+
+
+def _take_share(rows: Rows, share: float, seed: int) -> Rows:
+    """The rows that a halving search of scikit-learn takes of a fold, in its order: nested from rung to rung."""
+    taken: Rows = resample(rows, replace=False, random_state=seed, n_samples=int(share * len(rows)))
+    return taken
 
 
 class _Labels:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.tuning.search import spec
+from app.tuning.search import spaces, spec
+from app.tuning.search.strategies import STRATEGIES
 
 Path = Sequence[str | int]
 MAX_POINTER_LENGTH = 300
@@ -12,10 +13,10 @@ MAX_MESSAGE_LENGTH = 400
 FIELDS = {
     "dataset": spec.DatasetSpec,
     "limits": spec.Limits,
-    "grid": spec.GridSearch,
-    "random": spec.RandomSearch,
+    "race": spec.LosslessRace,
+    **STRATEGIES,
     **{kind.__name__: kind for kind in (spec.CrossValidation, spec.Holdout)},
-    **{kind.__name__: kind for kind in (spec.ScaledUniform, spec.Uniform, spec.LogUniform, spec.RandInt)},
+    **{kind.__name__: kind for kind in (spaces.ScaledUniform, spaces.Uniform, spaces.LogUniform, spaces.RandInt)},
 }
 
 
@@ -45,7 +46,8 @@ def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
         return real, f"Unknown field; expected one of {', '.join(known.model_fields)}."
     if kind.startswith("union_tag"):
         lacks = "Field required; " if kind == "union_tag_not_found" else ""
-        return [*real, "strategy"], f"{lacks}Input should be 'grid' or 'random'"
+        *names, last = (f"'{name}'" for name in STRATEGIES)
+        return [*real, "strategy"], f"{lacks}Input should be {', '.join(names)} or {last}"
     return real, message
 
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_error, json_pointer, truncate
 from app.tuning.database import AWAY
-from app.tuning.search.candidates import MAX_REJECTIONS, SpecRejected
+from app.tuning.search.rejections import MAX_REJECTIONS, SpecRejected
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2  # when the database is unavailable

@@ -62,16 +62,19 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
         fits = queries.list_fits(session, job_id, job.best_trial)
     response.headers.update(polling_headers(job))
     assert trial is not None
+    spec = read_spec_or_none(job.spec)
+    resource = spec.resource if spec else None
+    scored = [fit for fit in fits if fit.iter == trial.iter or (resource == "folds" and fit.iter < trial.iter)]
     refit = next((fit for fit in fits if fit.fold is None and fit.state == State.SUCCEEDED), None)
     return Best(
         job_id=job.id,
         final=job.state == JobState.SUCCEEDED,
         trial=trial.number,
-        params=trial.params,
+        params=queries.with_epochs(trial.params, resource, trial.n_resources),
         validation=Validation(
             mean_accuracy=trial.validation_accuracy or 0.0,
             std_accuracy=trial.validation_accuracy_std or 0.0,
-            fold_accuracies=[fit.accuracy for fit in fits if fit.fold is not None and fit.accuracy is not None],
+            fold_accuracies=[fit.accuracy for fit in scored if fit.fold is not None and fit.accuracy is not None],
         ),
         test=_describe_test(job, refit) if refit else None,
         refit_seconds=refit.fit_seconds if refit else None,
@@ -92,7 +95,7 @@ def list_trials(
         job = get_job_or_404(session, job_id)
         found = queries.list_page_of_trials(session, job_id, query.state, query.sort, place, query.page_size + 1)
         page = found[: query.page_size]
-        ranks = queries.rank_accuracies(session, job_id, page)
+        ranks = queries.rank_trials(session, job_id, page)
     last = page[-1] if len(found) > len(page) else None
     response.headers.update(polling_headers(job))
     return TrialPage(
@@ -114,7 +117,7 @@ def show_trial(job_id: UUID, number: TrialNumber, database: Database, response: 
         trial = queries.find_trial(session, job_id, number)
         if trial is None:
             raise NotFound("trial")
-        ranks = queries.rank_accuracies(session, job_id, [trial])
+        ranks = queries.rank_trials(session, job_id, [trial])
         fits = queries.list_fits(session, job_id, number)
         histories = queries.list_epochs(session, fits)
     shown = [FitResponse.of(fit, histories[fit.id]) for fit in fits]
@@ -134,7 +137,7 @@ def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database
     """All finished trials as scikit-learn's `cv_results_`, key for key; `format=csv` gives one line per trial."""
     with reading(database) as session:
         job = get_job_or_404(session, job_id)
-        results = queries.build_cv_results(session, job_id)
+        results = queries.build_cv_results(session, job)
     if query.format == "json":
         return JSONResponse(results, headers=polling_headers(job))
     disposition = f'attachment; filename="{job_id}.csv"'

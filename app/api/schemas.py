@@ -1,7 +1,8 @@
 """The response models: how clients see a job, its trials and its best trial."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, State, Trial
+from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, State, Trial
 from app.tuning.search.models import Value
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import UnreadableSpec, read_spec
@@ -34,6 +35,7 @@ def _as_stored(value: Any, known: ValidatorFunctionWrapHandler) -> Any:
 # A value from a row: if another version wrote something that this one cannot validate, it is shown unchanged.
 Stored = Annotated[_T, WrapValidator(_as_stored), SerializeAsAny()]
 Params = Stored[dict[str, Value]]
+Ranks = Mapping[tuple[int, float], int]  # by a trial's resources and accuracy
 
 
 class ResponseModel(BaseModel):
@@ -68,8 +70,36 @@ class Counts(ResponseModel):
     cancelled: int
 
     @classmethod
-    def of(cls, job: Job, what: str) -> "Counts":
+    def of(cls, job: Job, what: str) -> Self:
         return cls(**{state: getattr(job, f"{what}_{state}") for state in cls.model_fields})
+
+
+class TrialCounts(Counts):
+    """How many trials there are in each state."""
+
+    pruned: int
+
+
+class RungResponse(ResponseModel):
+    """A rung: so many candidates, each trained with so many epochs or samples, or on so many folds."""
+
+    model_config = ConfigDict(title="Rung")
+
+    bracket: int
+    iter: int
+    n_resources: int
+    n_candidates: int
+    state: Stored[State]
+
+    @classmethod
+    def of(cls, job: Job) -> list["RungResponse"]:
+        rungs = [cls.model_validate(rung) for rung in job.rungs or ()]
+        ended = job.state in ENDED_JOB
+        open_states = (State.QUEUED, State.RUNNING)
+        return [
+            rung.model_copy(update={"state": State.CANCELLED}) if ended and rung.state in open_states else rung
+            for rung in rungs
+        ]
 
 
 class BestSoFar(ResponseModel):
@@ -89,8 +119,9 @@ class JobResponse(ResponseModel):
     name: Stored[str | None]
     state: Stored[JobState]
     spec: Stored[JobSpec] = Field(description="The posted job with every default filled in.")
-    trials: Counts
+    trials: TrialCounts
     fits: Counts
+    rungs: list[RungResponse] = Field(description="Of a halving or hyperband search; empty for other searches.")
     progress: float = Field(description="Share of the fits that have ended, 0 to 1.")
     eta_seconds: float | None = Field(
         description="Remaining time, estimated from the remaining multiply-adds; null while unknown."
@@ -116,8 +147,9 @@ class JobResponse(ResponseModel):
             name=stored.get("name"),
             state=job.state,
             spec=spec,
-            trials=Counts.of(job, "trials"),
+            trials=TrialCounts.of(job, "trials"),
             fits=Counts.of(job, "fits"),
+            rungs=RungResponse.of(job),
             progress=ended / job.fits_total,
             eta_seconds=_estimate_seconds_left(job),
             best=best,
@@ -204,6 +236,9 @@ class TrialResponse(ResponseModel):
     number: int
     state: Stored[State]
     params: Params
+    bracket: int
+    iter: int = Field(description="The highest rung that it has reached, from 0.")
+    n_resources: int | None = Field(description="Of that rung; null in a search without rungs.")
     validation_accuracy: Accuracy | None
     validation_accuracy_std: float | None
     rank: int | None = Field(description="1 is best; ties share the lowest rank; null until the trial has succeeded.")
@@ -211,15 +246,16 @@ class TrialResponse(ResponseModel):
     error: Stored[ErrorResponse | None]
 
     @classmethod
-    def of(cls, trial: Trial, ranks: dict[float, int]) -> "TrialResponse":
+    def of(cls, trial: Trial, ranks: Ranks) -> "TrialResponse":
         return cls.model_validate(read_trial_fields(trial, ranks))
 
 
-def read_trial_fields(trial: Trial, ranks: dict[float, int]) -> dict[str, Any]:
+def read_trial_fields(trial: Trial, ranks: Ranks) -> dict[str, Any]:
     """A trial's own fields, without its fits."""
     accuracy = trial.validation_accuracy
     own = {name: getattr(trial, name) for name in TrialResponse.model_fields if name != "rank"}
-    return {**own, "rank": None if accuracy is None else ranks[accuracy]}
+    rank = None if accuracy is None else ranks[trial.n_resources, accuracy]
+    return {**own, "n_resources": trial.n_resources or None, "rank": rank}
 
 
 class EpochResponse(ResponseModel):
@@ -241,6 +277,7 @@ class FitResponse(ResponseModel):
     model_config = ConfigDict(title="Fit")
 
     fold: int | None
+    n_resources: int | None = Field(description="Epochs, samples or folds of its rung; null in a search without rungs.")
     state: Stored[State]
     attempt: int
     accuracy: Accuracy | None
@@ -255,7 +292,7 @@ class FitResponse(ResponseModel):
     @classmethod
     def of(cls, fit: Fit, epochs: list[EpochRow]) -> "FitResponse":
         own = {name: getattr(fit, name) for name in cls.model_fields if name != "history"}
-        return cls.model_validate({**own, "history": epochs})
+        return cls.model_validate({**own, "n_resources": fit.n_resources or None, "history": epochs})
 
 
 class TrialWithFits(TrialResponse):

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.field_errors import Path
 from app.api.problems import Problem, problem_response, reject_request
-from app.tuning.search.candidates import MAX_REJECTIONS
+from app.tuning.search.rejections import MAX_REJECTIONS
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_DRAINED_BYTES = 16 * 1024 * 1024  # read from an oversized body, so that the client receives the response

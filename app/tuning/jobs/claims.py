@@ -39,11 +39,12 @@ class Claim(AttemptKey):
     fold: int | None
     spec: JobSpec
     params: dict[str, Value]
+    n_resources: int | None = None  # of its rung
 
     @property
     def hyperparameters(self) -> dict[str, Value]:
         """All that the model takes."""
-        return self.spec.hyperparameters(self.params)
+        return self.spec.hyperparameters(self.params, self.n_resources)
 
     @property
     def is_refit(self) -> bool:
@@ -128,7 +129,7 @@ def _begin(session: Session, job: Job, spec: JobSpec, fit: Fit, message_id: str)
     trial = session.get_one(Trial, (job.id, fit.trial_number))
     _check(spec, trial)
     start_fit(job, trial, fit)
-    return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params)
+    return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params, fit.n_resources)
 
 
 def _check(spec: JobSpec, trial: Trial) -> None:

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
 from app.tuning.jobs.store import execute_change
-from app.tuning.jobs.tables import Deletion, EpochRow, Fit, Job, Trial
+from app.tuning.jobs.tables import Deletion, EpochRow, Fit, Job, Place, Trial
 
 MAX_ROWS_DELETED = 2000  # in one transaction, more or less; a fit has a thousand epochs at most
 
@@ -26,6 +26,8 @@ def delete_some_rows(session: Session) -> bool:
         execute_change(session, delete(Fit).where(Fit.id.in_(fits)))  # and with them their attempts and epochs
         return True
     first = select(func.min(Trial.number)).where(Trial.job_id == deletion.job_id).scalar_subquery()
+    places = delete(Place).where(Place.job_id == deletion.job_id, Place.trial_number < first + MAX_ROWS_DELETED)
+    execute_change(session, places)
     some = delete(Trial).where(Trial.job_id == deletion.job_id, Trial.number < first + MAX_ROWS_DELETED)
     if not execute_change(session, some):
         session.delete(deletion)

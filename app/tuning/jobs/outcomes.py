@@ -3,12 +3,11 @@
 Nothing else writes a job's state and version. Whoever calls has locked the job, or has it locked here first.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
 from app.tuning.jobs.attempts import (
@@ -28,34 +27,25 @@ from app.tuning.jobs.attempts import (
     insert_epochs,
     outcome_of,
 )
+from app.tuning.jobs.counters import FITS, TRIALS, count, move_trial
+from app.tuning.jobs.rungs import find_rung, read_plan, record_place, start_rung
+from app.tuning.jobs.steps import advance_search, find_winner
 from app.tuning.jobs.store import execute_change, lock_job
 from app.tuning.jobs.tables import ACTIVE_JOB, ENDED_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
 from app.tuning.jobs.workers import may_be_trained, note_absence, rest_worker
+from app.tuning.search.plan import cost_share
+from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import read_spec_or_none
 
 MAX_LOST_ATTEMPTS = 3
-Counters = Mapping[State, InstrumentedAttribute[int]]
-FITS: Counters = {
-    State.QUEUED: Job.fits_queued,
-    State.RUNNING: Job.fits_running,
-    State.SUCCEEDED: Job.fits_succeeded,
-    State.FAILED: Job.fits_failed,
-    State.CANCELLED: Job.fits_cancelled,
-}
-TRIALS: Counters = {
-    State.QUEUED: Job.trials_queued,
-    State.RUNNING: Job.trials_running,
-    State.SUCCEEDED: Job.trials_succeeded,
-    State.FAILED: Job.trials_failed,
-    State.CANCELLED: Job.trials_cancelled,
-}
 
 
 def start_fit(job: Job, trial: Trial, fit: Fit) -> None:
     """Count a fit that has just been claimed."""
     if trial.state == State.QUEUED:
-        _move_trial(job, trial, State.RUNNING)
-    _count(job, FITS, State.QUEUED, State.RUNNING)
+        move_trial(job, trial, State.RUNNING)
+    count(job, FITS, State.QUEUED, State.RUNNING)
+    start_rung(job, fit)
     job.last_claim_at, job.parallel_fits = fit.started_at, job.fits_running
     job.started_at = job.started_at or fit.started_at
     _change(job, JobState.RUNNING)
@@ -95,17 +85,6 @@ def _change(job: Job, state: JobState | None = None) -> None:
         job.ended_at = clock(0)
 
 
-def _count(job: Job, counters: Counters, old: State, new: State, count: int = 1) -> None:
-    """Count so many of the job's fits or trials under their new state."""
-    for counter, change in ((counters[old], -count), (counters[new], count)):
-        setattr(job, counter.key, getattr(job, counter.key) + change)
-
-
-def _move_trial(job: Job, trial: Trial, state: State) -> None:
-    _count(job, TRIALS, trial.state, state)
-    trial.state = state
-
-
 def _end_fit(
     session: Session,
     key: AttemptKey,
@@ -126,13 +105,14 @@ def _end_fit(
     insert_epochs(session, key, epochs)
     trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
     with session.no_autoflush:  # the job's row is written once
-        _count(job, FITS, State.RUNNING, state)
-        _add_cost(job, fit, trial)
+        count(job, FITS, State.RUNNING, state)
+        spec = read_spec_or_none(job.spec)
+        _add_cost(job, fit, trial, spec)
         if fit.is_refit:
             job.environment = environment or job.environment
-        elif _end_trial(session, job, trial) and _is_best(job, trial):
+        elif _end_trial(session, job, trial, fit, spec) and _is_best(session, job, trial):
             job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
-    _advance_job(session, job, fit)
+    _advance_job(session, job, fit, spec)
     return True
 
 
@@ -191,54 +171,68 @@ def _requeue(session: Session, key: AttemptKey, end: End, error: ErrorRecord | N
         return False
     close_attempt(session, key, outcome_of(end), error)
     execute_change(session, delete(EpochRow).where(EpochRow.fit_id == key.fit_id))
-    _count(job, FITS, State.RUNNING, State.QUEUED)
+    count(job, FITS, State.RUNNING, State.QUEUED)
     _change(job)
     return True
 
 
-def _add_cost(job: Job, fit: Fit, trial: Trial) -> None:
+def _add_cost(job: Job, fit: Fit, trial: Trial, spec: JobSpec | None) -> None:
     """Keep the sums that the time left is estimated from."""
-    spec = None if fit.is_refit else read_spec_or_none(job.spec)
-    cost = trial.cost * (spec.train_share if spec else 1)
+    share = 1.0
+    if spec and not fit.is_refit:
+        plan = read_plan(job)
+        mine = next((rung for rung in plan if (rung.bracket, rung.iter) == (fit.bracket, fit.iter)), None)
+        share = spec.train_share * (cost_share(spec, plan, mine) if mine else 1.0)
+    cost = trial.cost * share
     job.cost_left = max(0.0, job.cost_left - cost)
     if fit.state == State.SUCCEEDED:
         job.cost_done += cost
         job.seconds_done += (fit.fit_seconds or 0.0) + (fit.score_seconds or 0.0)
 
 
-def _end_trial(session: Session, job: Job, trial: Trial) -> bool:
-    """End the trial if all its folds have ended; True if it has succeeded."""
+def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec | None) -> bool:
+    """End the trial, or its part in this rung, if all folds have ended; True if they have succeeded."""
     mine = (Fit.job_id == job.id, Fit.trial_number == trial.number, Fit.fold.is_not(None))
-    fits = session.scalars(select(Fit).where(*mine).order_by(Fit.fold)).all()
-    states = {fit.state for fit in fits}
+    fits = session.scalars(select(Fit).where(*mine).order_by(Fit.iter, Fit.fold)).all()
+    states = {one.state for one in fits}
     if states & {State.QUEUED, State.RUNNING}:
         return False
-    trial.fit_seconds = sum(fit.fit_seconds or 0.0 for fit in fits)
+    trial.fit_seconds = sum(one.fit_seconds or 0.0 for one in fits)
     if states == {State.SUCCEEDED}:
-        accuracies = np.array([fit.accuracy for fit in fits], dtype=np.float64)
+        # Where folds are what grows, a rung adds some to those of the rungs below.
+        scored = [one for one in fits if one.iter == fit.iter or (spec and spec.resource == "folds")]
+        accuracies = np.array([one.accuracy for one in scored], dtype=np.float64)
         # scikit-learn's own two lines (`_format_results`), so that the last digit agrees too.
         mean = np.average(accuracies)
         trial.validation_accuracy = float(mean)
         trial.validation_accuracy_std = float(np.sqrt(np.average((accuracies - mean) ** 2)))
-        _move_trial(job, trial, State.SUCCEEDED)
+        record_place(session, job, trial, fit)
+        if not find_rung(job, fit.bracket, fit.iter + 1):
+            move_trial(job, trial, State.SUCCEEDED)
         return True
-    trial.error = next((fit.error for fit in fits if fit.error), None)
-    _move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
+    trial.error = next((one.error for one in fits if one.error), None)
+    trial.validation_accuracy = trial.validation_accuracy_std = None
+    record_place(session, job, trial, fit)
+    move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
     return False
 
 
-def _is_best(job: Job, trial: Trial) -> bool:
-    """The first of the best rank, as in scikit-learn."""
+def _is_best(session: Session, job: Job, trial: Trial) -> bool:
+    """The first of the best rank, as in scikit-learn; more resources count more than any accuracy."""
+    best = session.get(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
+    return best is None or best is trial or _rank(trial) < _rank(best)
+
+
+def _rank(trial: Trial) -> tuple[int, float, int]:
     assert trial.validation_accuracy is not None
-    if job.best_accuracy is None or job.best_trial is None:
-        return True
-    return (-trial.validation_accuracy, trial.number) < (-job.best_accuracy, job.best_trial)
+    return -trial.n_resources, -trial.validation_accuracy, trial.number
 
 
-def _advance_job(session: Session, job: Job, fit: Fit) -> None:
+def _advance_job(session: Session, job: Job, fit: Fit, spec: JobSpec | None) -> None:
     """Move the job on: to its refit when the search is over, to its end when nothing is left."""
-    spec = read_spec_or_none(job.spec)
     max_failed = spec.limits.max_failed_trials if spec else None
+    if spec and job.state in ACTIVE_JOB and not fit.is_refit:
+        advance_search(session, job, spec, fit)
     if job.state == JobState.CANCELLING:
         _change(job, None if job.fits_running else JobState.CANCELLED)
     elif fit.is_refit:
@@ -254,6 +248,10 @@ def _advance_job(session: Session, job: Job, fit: Fit) -> None:
 
 
 def _end_search(session: Session, job: Job) -> None:
+    if job.rungs:
+        job.best_trial = find_winner(session, job)
+        winner = session.get_one(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
+        job.best_accuracy = winner.validation_accuracy if winner else None
     if job.best_trial is None:
         first = session.scalar(select(Trial.error).where(Trial.job_id == job.id).order_by(Trial.number).limit(1))
         message = f"none of {job.trials_total} trials succeeded; the first: {(first or {}).get('message')}"
@@ -283,8 +281,8 @@ def _cancel_fits(session: Session, job: Job, state: State) -> None:
         execute_change(session, open_attempts.values(outcome=Outcome.CANCELLED, ended_at=clock(0)))
     cancelled = {"state": State.CANCELLED, "lease_until": None, "ended_at": clock(0)}
     fits = update(Fit).where(Fit.job_id == job.id, Fit.state == state).values(cancelled)
-    _count(job, FITS, state, State.CANCELLED, execute_change(session, fits))
+    count(job, FITS, state, State.CANCELLED, execute_change(session, fits))
     running = exists().where(Fit.job_id == job.id, Fit.trial_number == Trial.number, Fit.state == State.RUNNING)
     for old in (State.QUEUED, State.RUNNING):
         idle = update(Trial).where(Trial.job_id == job.id, Trial.state == old, ~running)
-        _count(job, TRIALS, old, State.CANCELLED, execute_change(session, idle.values(state=State.CANCELLED)))
+        count(job, TRIALS, old, State.CANCELLED, execute_change(session, idle.values(state=State.CANCELLED)))

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from scipy.stats import binomtest, rankdata
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, State, Trial
+from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, Place, State, Trial
+from app.tuning.search.stored import read_spec_or_none
 
 TrialSort = Literal["number", "-validation_accuracy", "validation_accuracy"]
 JobPlace = tuple[datetime, UUID]  # a job's birth and id: where a page of jobs begins
@@ -75,31 +76,33 @@ def _beyond(sort: TrialSort, after: TrialPlace | None) -> list[ColumnElement[boo
     return [or_(further, and_(Trial.validation_accuracy == accuracy, Trial.number > number))]
 
 
-def rank_accuracies(session: Session, job_id: UUID, trials: Sequence[Trial]) -> dict[float, int]:
-    """The rank of each accuracy among the job's trials: 1 is best, ties share the lowest.
+def rank_trials(session: Session, job_id: UUID, trials: Sequence[Trial]) -> dict[tuple[int, float], int]:
+    """The rank of each pair of resources and accuracy among the job's trials: 1 is best, ties share the lowest.
 
     The trials between two neighbours are counted by the index, so that none is counted twice.
     """
-    values = sorted({one.validation_accuracy for one in trials if one.validation_accuracy is not None}, reverse=True)
-    if not values:
+    known = ((one.n_resources, one.validation_accuracy) for one in trials if one.validation_accuracy is not None)
+    pairs = sorted(set(known), reverse=True)
+    if not pairs:
         return {}
     gaps = [
-        select(func.count()).where(Trial.job_id == job_id, *_between(higher, value)).scalar_subquery()
-        for higher, value in zip([None, *values], values, strict=False)
+        select(func.count()).where(Trial.job_id == job_id, *_between(higher, pair)).scalar_subquery()
+        for higher, pair in zip([None, *pairs], pairs, strict=False)
     ]
     better = session.execute(select(*gaps)).one()
-    return {value: 1 + int(count) for value, count in zip(values, np.cumsum(better), strict=True)}
+    return {pair: 1 + int(count) for pair, count in zip(pairs, np.cumsum(better), strict=True)}
 
 
-def _between(higher: float | None, value: float) -> list[ColumnElement[bool]]:
-    upper = [Trial.validation_accuracy <= higher] if higher is not None else []
-    return [Trial.validation_accuracy > value, *upper]
+def _between(higher: tuple[int, float] | None, pair: tuple[int, float]) -> list[ColumnElement[bool]]:
+    standing = tuple_(Trial.n_resources, Trial.validation_accuracy)
+    upper = [standing <= tuple_(*higher)] if higher is not None else []
+    return [Trial.validation_accuracy.is_not(None), standing > tuple_(*pair), *upper]
 
 
 def list_fits(session: Session, job_id: UUID, number: int) -> list[Fit]:
-    """The trial's fits, fold by fold and the refit last."""
+    """The trial's fits, rung by rung and fold by fold, and the refit last."""
     mine = (Fit.job_id == job_id, Fit.trial_number == number)
-    return list(session.scalars(select(Fit).where(*mine).order_by(Fit.fold.is_(None), Fit.fold)))
+    return list(session.scalars(select(Fit).where(*mine).order_by(Fit.fold.is_(None), Fit.iter, Fit.fold)))
 
 
 def list_epochs(session: Session, fits: Sequence[Fit]) -> dict[int, list[EpochRow]]:
@@ -110,19 +113,58 @@ def list_epochs(session: Session, fits: Sequence[Fit]) -> dict[int, list[EpochRo
     return epochs
 
 
-def build_cv_results(session: Session, job_id: UUID) -> dict[str, list[Any]]:
-    """The finished trials as scikit-learn's `cv_results_`, key for key; what is masked or NaN there is None."""
-    ended = (Trial.job_id == job_id, Trial.state.in_((State.SUCCEEDED, State.FAILED)))
-    rows = session.scalars(select(Trial).where(*ended).order_by(Trial.number)).all()
+def build_cv_results(session: Session, job: Job) -> dict[str, list[Any]]:
+    """The finished trials as scikit-learn's `cv_results_`, key for key; what is masked or NaN there is None.
+
+    With rungs a row for each candidate of each of them, in the order of scikit-learn's halving searches.
+    """
+    spec = read_spec_or_none(job.spec)
+    resource = spec.resource if spec else None
+    rows = _list_placed_rows(session, job) if job.rungs else _list_rows(session, job)
     columns = (Fit.accuracy, Fit.fit_seconds, Fit.score_seconds)
-    place = {row.number: index for index, row in enumerate(rows)}
-    mine = select(Fit.trial_number, Fit.fold, *columns).where(Fit.job_id == job_id, Fit.fold.is_not(None))
+    place: dict[tuple[int | None, int], int] = {(row.number, row.iter): index for index, row in enumerate(rows)}
+    mine = select(Fit.trial_number, Fit.iter, Fit.fold, *columns).where(Fit.job_id == job.id, Fit.fold.is_not(None))
     fits = session.execute(mine).all()
     table = np.full((3, len(rows), 1 + max((fit.fold for fit in fits), default=-1)), np.nan)
-    for number, fold, *cells in fits:
-        if number in place:
-            table[:, place[number], fold] = [np.nan if cell is None else cell for cell in cells]
-    return _named(rows, table)
+    last = 1 + max((rung["iter"] for rung in job.rungs or ()), default=0)
+    for number, first, fold, *cells in fits:
+        # Where folds are what grows, a fold counts in the higher rungs too.
+        for iter in range(first, last if resource == "folds" else first + 1):
+            if (index := place.get((number, iter))) is not None:
+                table[:, index, fold] = [np.nan if cell is None else cell for cell in cells]
+    return {**_describe_rungs(job, rows), **_name_columns(rows, table, resource)}
+
+
+class _Row(NamedTuple):
+    number: int
+    params: Any
+    accuracy: float | None
+    accuracy_std: float | None
+    bracket: int = 0
+    iter: int = 0
+    n_resources: int = 0
+
+
+def _list_rows(session: Session, job: Job) -> list[_Row]:
+    ended = (Trial.job_id == job.id, Trial.state.in_((State.SUCCEEDED, State.FAILED, State.PRUNED)))
+    columns = (Trial.number, Trial.params, Trial.validation_accuracy, Trial.validation_accuracy_std)
+    return [_Row(*row) for row in session.execute(select(*columns).where(*ended).order_by(Trial.number))]
+
+
+def _list_placed_rows(session: Session, job: Job) -> list[_Row]:
+    columns = (Trial.number, Trial.params, Place.accuracy, Place.accuracy_std, Place.bracket, Place.iter)
+    ended = (Place.job_id == job.id, Place.ended, Trial.job_id == job.id, Trial.number == Place.trial_number)
+    order = (Place.bracket, Place.iter, Place.slot, Place.trial_number)
+    resources = {(rung["bracket"], rung["iter"]): rung["n_resources"] for rung in job.rungs or ()}
+    rows = session.execute(select(*columns).where(*ended).order_by(*order))
+    return [_Row(*row)._replace(n_resources=resources[row.bracket, row.iter]) for row in rows]
+
+
+def _describe_rungs(job: Job, rows: Sequence[_Row]) -> dict[str, list[Any]]:
+    if not job.rungs:
+        return {}
+    brackets = {"bracket": [row.bracket for row in rows]} if any(rung["bracket"] for rung in job.rungs) else {}
+    return {**brackets, "iter": [row.iter for row in rows], "n_resources": [row.n_resources for row in rows]}
 
 
 def wilson_interval(successes: int, samples: int) -> tuple[float, float]:
@@ -131,20 +173,28 @@ def wilson_interval(successes: int, samples: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _named(rows: Sequence[Trial], table: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, list[Any]]:
+def _name_columns(
+    rows: Sequence[_Row], table: np.ndarray[Any, np.dtype[np.float64]], resource: str | None
+) -> dict[str, list[Any]]:
     scores, fit_seconds, score_seconds = table
     results: dict[str, list[Any]] = {}
     for name, seconds in (("fit_time", fit_seconds), ("score_time", score_seconds)):
         results |= {f"mean_{name}": _plain(np.mean(seconds, axis=1)), f"std_{name}": _plain(np.std(seconds, axis=1))}
-    params = [row.params if isinstance(row.params, dict) else {} for row in rows]
+    shown = [with_epochs(row.params, resource, row.n_resources) for row in rows]
+    params = [one if isinstance(one, dict) else {} for one in shown]
     for name in dict.fromkeys(name for one in params for name in one):
         results[f"param_{name}"] = [one.get(name) for one in params]
-    results["params"] = [row.params for row in rows]
+    results["params"] = shown
     results |= {f"split{fold}_test_score": _plain(scores[:, fold]) for fold in range(scores.shape[1])}
-    results["mean_test_score"] = [row.validation_accuracy for row in rows]
-    results["std_test_score"] = [row.validation_accuracy_std for row in rows]
-    results["rank_test_score"] = _ranked([row.validation_accuracy for row in rows])
+    results["mean_test_score"] = [row.accuracy for row in rows]
+    results["std_test_score"] = [row.accuracy_std for row in rows]
+    results["rank_test_score"] = _ranked([row.accuracy for row in rows])
     return results
+
+
+def with_epochs(params: Any, resource: str | None, n_resources: int) -> Any:
+    """A candidate's searched hyperparameters and, where epochs are what grows, its rung's, as in scikit-learn."""
+    return {**params, "epochs": n_resources} if resource == "epochs" and isinstance(params, dict) else params
 
 
 def _plain(column: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:

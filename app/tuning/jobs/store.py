@@ -4,15 +4,18 @@ Whatever changes a job locks its row first, so that its counters are right and n
 """
 
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CursorResult, Delete, Update, delete, func, insert, literal, select, true
+from sqlalchemy import CursorResult, Delete, Update, case, delete, func, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, State, Trial
+from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Place, State, Trial
 from app.tuning.search.models import Candidate
+from app.tuning.search.plan import cost_share, make_plan, rung_folds
+from app.tuning.search.rungs import Rung
 from app.tuning.search.spec import JobSpec
 
 KEY_LIFETIME = timedelta(hours=24)
@@ -20,9 +23,10 @@ ROWS_AT_ONCE = 500  # so that the largest job takes little memory
 
 
 def insert_job(session: Session, spec: JobSpec, candidates: list[Candidate]) -> Job:
-    """Write the job with its trials and fits; the refit waits without a trial until there is a winner."""
-    costs = [candidate.multiply_adds for candidate in candidates]
-    fits = len(candidates) * spec.folds + spec.evaluation.refit
+    """Write the job with its trials and fits; places in higher rungs and the refit wait for their trial."""
+    plan = make_plan(spec, len(candidates))
+    folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) for rung in plan)
+    fits = folds + spec.evaluation.refit
     job = Job(
         id=uuid4(),
         spec=spec.model_dump(mode="json"),
@@ -32,13 +36,18 @@ def insert_job(session: Session, spec: JobSpec, candidates: list[Candidate]) -> 
         trials_queued=len(candidates),
         fits_total=fits,
         fits_queued=fits,
-        cost_left=sum(costs) * spec.train_share * spec.folds + max(costs) * spec.evaluation.refit,
+        cost_left=_estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
+        rungs=[{**rung._asdict(), "state": State.QUEUED} for rung in plan] if spec.resource else None,
         created_at=clock(0),
     )
     session.add(job)
     session.flush()
-    _insert_trials(session, job, candidates)
-    _insert_fits(session, job, spec)
+    _insert_trials(session, job, candidates, plan)
+    for rung in plan:
+        insert = _insert_fits if rung.iter == 0 else _insert_open_fits
+        insert(session, job, spec, rung, rung_folds(spec, plan, rung))
+    if spec.evaluation.refit:
+        session.add(Fit(job_id=job.id, n_resources=max(rung.n_resources for rung in plan)))
     session.refresh(job)
     return job
 
@@ -79,21 +88,56 @@ def execute_change(session: Session, statement: Update | Delete) -> int:
     return done.rowcount
 
 
-def _insert_trials(session: Session, job: Job, candidates: list[Candidate]) -> None:
-    for first in range(0, len(candidates), ROWS_AT_ONCE):
-        rows = [
-            {"job_id": job.id, "number": number, "state": State.QUEUED, "params": one.params, "cost": one.multiply_adds}
-            for number, one in enumerate(candidates[first : first + ROWS_AT_ONCE], first)
-        ]
-        session.execute(insert(Trial), rows)
+def _estimate_cost(spec: JobSpec, plan: list[Rung], costs: list[float]) -> float:
+    """Multiply-adds of the whole job, the refit included."""
+    mean = sum(costs) / len(costs)
+    folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) * cost_share(spec, plan, rung) for rung in plan)
+    return mean * folds * spec.train_share + max(costs) * spec.evaluation.refit
 
 
-def _insert_fits(session: Session, job: Job, spec: JobSpec) -> None:
-    folds = [select(literal(fold).label("fold")) for fold in range(spec.folds)]
-    fold = folds[0].union_all(*folds[1:]).subquery() if folds[1:] else folds[0].subquery()
+def _insert_trials(session: Session, job: Job, candidates: list[Candidate], plan: list[Rung]) -> None:
+    first_rungs = [rung for rung in plan if rung.iter == 0 for _ in range(rung.n_candidates)]
+    numbered = enumerate(zip(candidates, first_rungs, strict=True))
+    while some := list(islice(numbered, ROWS_AT_ONCE)):
+        session.execute(
+            insert(Trial),
+            [
+                {
+                    "job_id": job.id,
+                    "number": number,
+                    "state": State.QUEUED,
+                    "params": one.params,
+                    "cost": one.multiply_adds,
+                    "bracket": rung.bracket,
+                    "n_resources": rung.n_resources,
+                }
+                for number, (one, rung) in some
+            ],
+        )
+    if job.rungs:
+        slot = func.row_number().over(partition_by=Trial.bracket, order_by=Trial.number) - 1
+        columns = ["job_id", "bracket", "iter", "trial_number", "slot", "ended"]
+        rows = select(Trial.job_id, Trial.bracket, literal(0), Trial.number, slot, literal(False))
+        session.execute(insert(Place).from_select(columns, rows.where(Trial.job_id == job.id)))
+
+
+def _insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
+    """The fits of a bracket's first rung; in a race, those beyond the burn-in wait."""
+    numbers = [select(literal(fold).label("fold")) for fold in folds]
+    fold = numbers[0].union_all(*numbers[1:]).subquery() if numbers[1:] else numbers[0].subquery()
     place = func.row_number().over(order_by=(Trial.cost.desc(), Trial.number, fold.c.fold))
-    columns = ["job_id", "trial_number", "fold", "position", "state", "attempt", "lost_attempts"]
-    rows = select(Trial.job_id, Trial.number, fold.c.fold, place, literal(State.QUEUED.value), literal(0), literal(0))
-    session.execute(insert(Fit).from_select(columns, rows.join(fold, true()).where(Trial.job_id == job.id)))
-    if spec.evaluation.refit:
-        session.add(Fit(job_id=job.id))
+    claimable = case((fold.c.fold < spec.race.burn_in, place)) if spec.race else place
+    columns = ["job_id", "trial_number", "fold", "bracket", "n_resources", "position", "iter"]
+    columns += ["state", "attempt", "lost_attempts"]
+    start = (literal(0), literal(State.QUEUED.value), literal(0), literal(0))
+    rows = select(Trial.job_id, Trial.number, fold.c.fold, Trial.bracket, Trial.n_resources, claimable, *start)
+    mine = (Trial.job_id == job.id, Trial.bracket == rung.bracket)
+    session.execute(insert(Fit).from_select(columns, rows.join(fold, true()).where(*mine)))
+
+
+def _insert_open_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
+    """The fits of a higher rung, whose trials are not known yet."""
+    own = {"job_id": job.id, "bracket": rung.bracket, "iter": rung.iter, "n_resources": rung.n_resources}
+    rows = ({**own, "fold": fold, "state": State.QUEUED} for _ in range(rung.n_candidates) for fold in folds)
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        session.execute(insert(Fit), some)

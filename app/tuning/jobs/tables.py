@@ -1,4 +1,4 @@
-"""The tables: a job has trials, a trial has fits, a fit has attempts and epochs."""
+"""The tables: a job has trials and perhaps rungs with places, a trial has fits, a fit has attempts and epochs."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -36,7 +36,8 @@ class State(StrEnum):
     RUNNING = "running"  # a fit: claimed, with a lease; a trial: one of its fits has been claimed
     SUCCEEDED = "succeeded"  # its accuracy is known
     FAILED = "failed"  # its error is known; a trial fails with any of its folds
-    CANCELLED = "cancelled"  # its job ended without it
+    CANCELLED = "cancelled"  # its job ended without it, or the trial that it would have been for lost a race or a rung
+    PRUNED = "pruned"  # a trial: it lost a race or a rung
 
 
 class Outcome(StrEnum):
@@ -72,6 +73,7 @@ class Table(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         datetime: Utc(),
         dict[str, Any]: JSON(none_as_null=True),
+        list[dict[str, Any]]: JSON(none_as_null=True),
         str: String(255),
         JobState: String(16),
         State: String(16),
@@ -97,6 +99,7 @@ class Job(Table):
     trials_succeeded: Mapped[int] = mapped_column(default=0)
     trials_failed: Mapped[int] = mapped_column(default=0)
     trials_cancelled: Mapped[int] = mapped_column(default=0)
+    trials_pruned: Mapped[int] = mapped_column(default=0)
     fits_total: Mapped[int]
     fits_queued: Mapped[int]
     fits_running: Mapped[int] = mapped_column(default=0)
@@ -107,6 +110,9 @@ class Job(Table):
     cost_done: Mapped[float] = mapped_column(default=0.0)  # those of the fits that succeeded, and their seconds
     seconds_done: Mapped[float] = mapped_column(default=0.0)
     parallel_fits: Mapped[int] = mapped_column(default=0)  # that were running after the last claim
+    rungs: Mapped[list[dict[str, Any]] | None]  # of a search that has any: `Rung`, and its state
+    epochs_trained: Mapped[int] = mapped_column(default=0)
+    epochs_reused: Mapped[int] = mapped_column(default=0)
     best_trial: Mapped[int | None]
     best_accuracy: Mapped[float | None]
     environment: Mapped[dict[str, Any] | None]  # of what trained the winner
@@ -127,6 +133,7 @@ class Trial(Table):
     __tablename__ = "trials"
     __table_args__ = (
         Index("ix_trials_accuracy", "job_id", "validation_accuracy", "number"),
+        Index("ix_trials_rank", "job_id", "n_resources", "validation_accuracy"),
         Index("ix_trials_state", "job_id", "state", "number"),
     )
 
@@ -134,8 +141,11 @@ class Trial(Table):
     number: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[State] = mapped_column(default=State.QUEUED)
     params: Mapped[dict[str, Any]]
-    cost: Mapped[float]  # multiply-adds of training it on all samples
-    validation_accuracy: Mapped[float | None]
+    cost: Mapped[float]  # multiply-adds of training it on all samples, with all resources
+    bracket: Mapped[int] = mapped_column(default=0)
+    iter: Mapped[int] = mapped_column(default=0)  # the highest rung that it has ended in, the first until then
+    n_resources: Mapped[int] = mapped_column(default=0)  # of that rung; 0 in a search without rungs
+    validation_accuracy: Mapped[float | None]  # in that rung
     validation_accuracy_std: Mapped[float | None]
     fit_seconds: Mapped[float | None]  # of all its folds together
     error: Mapped[dict[str, Any] | None]
@@ -153,9 +163,13 @@ class Fit(Table):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     job_id: Mapped[UUID]
-    trial_number: Mapped[int | None]  # of the refit, null until there is a winner: nothing to claim till then
+    trial_number: Mapped[int | None]  # of the refit and in a higher rung null until it is known
     fold: Mapped[int | None]
-    position: Mapped[int | None]  # the order of claiming: dear fits first, so that no long one is left to the end
+    bracket: Mapped[int] = mapped_column(default=0)
+    iter: Mapped[int] = mapped_column(default=0)  # of the rung
+    n_resources: Mapped[int | None]  # the rung's
+    # The order of claiming: expensive fits first, so that no long one is left to the end; null: not to be claimed yet.
+    position: Mapped[int | None]
     state: Mapped[State] = mapped_column(default=State.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)  # raised by each claim: the fence against late results
     lost_attempts: Mapped[int] = mapped_column(default=0)  # those that count towards giving up
@@ -174,6 +188,21 @@ class Fit(Table):
     def is_refit(self) -> bool:
         """Whether it trains the best trial on everything."""
         return self.fold is None
+
+
+class Place(Table):
+    """A candidate in a rung: a row of the results of a search that has rungs."""
+
+    __tablename__ = "places"
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    bracket: Mapped[int] = mapped_column(primary_key=True)
+    iter: Mapped[int] = mapped_column(primary_key=True)
+    trial_number: Mapped[int] = mapped_column(primary_key=True)
+    slot: Mapped[int | None]  # its row within the rung, which is certain once the rung before has ended
+    ended: Mapped[bool] = mapped_column(default=False)
+    accuracy: Mapped[float | None]
+    accuracy_std: Mapped[float | None]
 
 
 class Attempt(Table):

@@ -13,37 +13,31 @@ from sklearn.utils.random import sample_without_replacement
 
 from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.models import MODELS, Candidate, Model, check_value
-from app.tuning.search.spec import CrossValidation, Distribution, GridSearch, JobSpec
+from app.tuning.search.plan import count_draws, make_plan
+from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected
+from app.tuning.search.spaces import Distribution
+from app.tuning.search.spec import CrossValidation, JobSpec
+from app.tuning.search.strategies import GridSearch, HalvingGridSearch
 
 MAX_TRIALS = 10_000
 MAX_POINTS = 2**63 - 1  # combinations of lists: the limit of scikit-learn's sampler
-MAX_REJECTIONS = 10
-Rejection = tuple[tuple[str | int, ...], str]  # the path in the posted job, and what is expected there
-
-
-class SpecRejected(Exception):
-    """The job cannot run as posted."""
-
-    def __init__(self, rejections: list[Rejection]) -> None:
-        super().__init__("; ".join(message for _, message in rejections))
-        self.rejections = rejections
-
-
 def draw_candidates(spec: JobSpec) -> list[Candidate]:
     """The job's trials in the order of scikit-learn's `ParameterGrid` or `ParameterSampler`.
 
     Raises:
         SpecRejected: the search is too large, or it does not fit the model or the data set.
     """
-    for check in (_check_count, _check_dataset, _check_space):
+    for check in (_check_dataset, _check_count, _check_space):
         raise_if_rejected(check(spec))
+    plan = make_plan(spec, count_trials(spec))
+    most = max(rung.n_resources for rung in plan)
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
     drawn = ({name: _to_python(value) for name, value in params.items()} for params in _draw(spec))
     found: list[Candidate] = []
     rejections: list[Rejection] = []
     for number, params in enumerate(drawn):
         try:
-            candidate = model.model_validate({**spec.fixed, **params})
+            candidate = model.model_validate(spec.hyperparameters(params, most))
             cost = candidate.training_cost(dataset.shape, dataset.classes)
             found.append(Candidate(params, float(cost * spec.train_samples)))
         except ValueError as error:
@@ -55,36 +49,33 @@ def draw_candidates(spec: JobSpec) -> list[Candidate]:
 
 
 def count_trials(spec: JobSpec) -> int:
-    """The number of trials, computed without expanding the search."""
-    if isinstance(spec.search, GridSearch):
-        return sum(math.prod(len(values) for values in grid.values()) for grid in _as_list(spec.search.param_grid))
+    """The number of trials, computed without expanding the search.
+
+    Raises:
+        SpecRejected: its resources do not make a plan.
+    """
+    search = spec.search
+    if isinstance(search, GridSearch | HalvingGridSearch):
+        return sum(math.prod(len(values) for values in grid.values()) for grid in search.spaces)
     points = _count_points(spec)
-    return spec.search.n_iter if points is None else min(spec.search.n_iter, points)
+    return count_draws(spec) if points is None else min(count_draws(spec), points)
 
 
 def _count_points(spec: JobSpec) -> int | None:
-    """The points of a random search over lists only, drawn without replacement; None if it has distributions."""
-    assert not isinstance(spec.search, GridSearch)
-    spaces = _as_list(spec.search.param_distributions)
+    """The points of a search over lists only, drawn without replacement; None if it has distributions."""
+    spaces = spec.search.spaces
     if all(isinstance(space, list) for one in spaces for space in one.values()):
         return sum(math.prod(len(space) for space in one.values()) for one in spaces)
     return None
 
 
-def raise_if_rejected(rejections: "Iterator[Rejection] | list[Rejection]") -> None:
-    """Raise `SpecRejected` with the first `MAX_REJECTIONS`, if there are any."""
-    some = [rejection for rejection, _ in zip(rejections, range(MAX_REJECTIONS), strict=False)]
-    if some:
-        raise SpecRejected(some)
-
-
 def _draw(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
-    if isinstance(spec.search, GridSearch):
-        return iter(ParameterGrid(_as_list(spec.search.param_grid)))
-    spaces = _as_list(spec.search.param_distributions)
+    spaces = spec.search.spaces
+    if isinstance(spec.search, GridSearch | HalvingGridSearch):
+        return iter(ParameterGrid(spaces))
     if points := _count_points(spec):
-        return _draw_points(spaces, points, min(points, spec.search.n_iter), spec.random_state)
-    return iter(ParameterSampler(spaces, spec.search.n_iter, random_state=spec.random_state))
+        return _draw_points(spaces, points, count_trials(spec), spec.random_state)
+    return iter(ParameterSampler(spaces, count_trials(spec), random_state=spec.random_state))
 
 
 def _draw_points(spaces: list[dict[str, Any]], points: int, n_iter: int, seed: int) -> Iterator[Mapping[str, Any]]:
@@ -94,10 +85,6 @@ def _draw_points(spaces: list[dict[str, Any]], points: int, n_iter: int, seed: i
     for point in sample_without_replacement(points, n_iter, random_state=RandomState(seed)):
         which = bisect_right(starts, point) - 1
         yield grids[which][point - starts[which]]
-
-
-def _as_list(one_or_many: Any) -> list[dict[str, Any]]:
-    return one_or_many if isinstance(one_or_many, list) else [one_or_many]
 
 
 def _to_python(value: Any) -> Any:
@@ -140,12 +127,14 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
     model = MODELS[spec.model]
     for name, value in spec.fixed.items():
         yield from _check_value(model, ("fixed", name), name, value)
-    searched = "param_grid" if isinstance(spec.search, GridSearch) else "param_distributions"
+    searched = spec.search.space_field
     posted = getattr(spec.search, searched)
-    for position, one in enumerate(_as_list(posted)):
+    for position, one in enumerate(spec.search.spaces):
         where = ("search", searched, position) if isinstance(posted, list) else ("search", searched)
         for name, space in one.items():
-            if name in spec.fixed:
+            if name == spec.resource:
+                yield (*where, name), f"{name} is the resource, which grows from rung to rung: do not search it"
+            elif name in spec.fixed:
                 yield (*where, name), f"{name} is also in `fixed`: use it once"
             elif isinstance(space, list):
                 for index, value in enumerate(space):
@@ -187,5 +176,5 @@ def _check_count(spec: JobSpec) -> Iterator[Rejection]:
             ("search",),
             f"{shown} trials: a job has at most {MAX_TRIALS:,}; search fewer values, or use random search",
         )
-    elif not isinstance(spec.search, GridSearch) and (_count_points(spec) or 0) > MAX_POINTS:
+    elif not isinstance(spec.search, GridSearch | HalvingGridSearch) and (_count_points(spec) or 0) > MAX_POINTS:
         yield ("search", "param_distributions"), f"the lists must have at most {MAX_POINTS:,} combinations in total"

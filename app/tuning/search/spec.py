@@ -1,10 +1,8 @@
 """The posted job: one pydantic model as request body, stored column and domain object."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-import numpy as np
-from numpy.random import RandomState
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,17 +19,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Value
+from app.tuning.search.spaces import Strict
+from app.tuning.search.strategies import Halving, Hyperband, Search
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 Name = Annotated[
     str, Field(pattern=NAME, max_length=64, description="Letters and digits; `-` and `_` except at the ends.")
 ]
-
-
-class Strict(BaseModel):
-    """Rejects unknown fields, wrong types, NaN and Infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class NameIn:
@@ -65,140 +59,11 @@ class DatasetSpec(Strict):
     test_samples: int | None = Field(None, ge=1, le=10_000)
 
 
-# scikit-learn's sampler calls `rvs`. The formulas give scipy's draws bit for bit (a test compares them), fifty times
-# faster than a frozen scipy distribution.
+class LosslessRace(Strict):
+    """A trial is out once it could not win even if each of its remaining folds scored 1.0."""
 
-
-class ScaledUniform(Strict):
-    """Uniform from `loc` to `loc + scale`, scipy's parameters."""
-
-    distribution: Literal["uniform"]
-    loc: float
-    scale: float = Field(gt=0)
-
-    @property
-    def support(self) -> tuple[float, float]:
-        return self.loc, self.loc + self.scale
-
-    def rvs(self, random_state: RandomState) -> float:
-        return float(random_state.uniform() * self.scale + self.loc)
-
-
-class _Between(Strict):
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def low_is_below_high(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low} must be less than high {self.high}")
-        return self
-
-    @property
-    def support(self) -> tuple[float, float]:
-        return self.low, self.high
-
-
-class Uniform(_Between):
-    """Uniform from `low` to `high`."""
-
-    distribution: Literal["uniform"]
-
-    def rvs(self, random_state: RandomState) -> float:
-        return float(random_state.uniform() * (self.high - self.low) + self.low)
-
-
-class LogUniform(_Between):
-    """Log-uniform from `low` to `high`; scipy's other name for it is `reciprocal`."""
-
-    distribution: Literal["loguniform", "reciprocal"]
-    low: float = Field(gt=0)
-
-    def rvs(self, random_state: RandomState) -> float:
-        low, high = np.log(self.low), np.log(self.high)
-        return float(np.exp(low + random_state.uniform() * (high - low)))
-
-
-class RandInt(_Between):
-    """Integers from `low` to `high`, `high` excluded."""
-
-    distribution: Literal["randint"]
-    low: int = Field(ge=-(2**53), le=2**53)
-    high: int = Field(ge=-(2**53), le=2**53)
-
-    @property
-    def support(self) -> tuple[float, float]:
-        return self.low, self.high - 1
-
-    def rvs(self, random_state: RandomState) -> int:
-        return int(random_state.randint(self.low, self.high))
-
-
-Distribution = ScaledUniform | Uniform | LogUniform | RandInt
-# Values are checked against the model's types and bounds in `candidates`.
-Values = Annotated[list[Annotated[Value, SkipValidation]], Field(min_length=1)]
-
-
-def _kind_of_space(space: Any) -> str | None:
-    if isinstance(space, list):
-        return "list"
-    if isinstance(space, BaseModel):
-        return type(space).__name__
-    distribution = space.get("distribution") if isinstance(space, dict) else None
-    if distribution == "uniform":
-        return "ScaledUniform" if {"loc", "scale"} & set(space) else "Uniform"
-    kinds = {"loguniform": "LogUniform", "reciprocal": "LogUniform", "randint": "RandInt"}
-    return kinds.get(distribution) if isinstance(distribution, str) else None
-
-
-Space = Annotated[
-    Annotated[Values, Tag("list")]
-    | Annotated[ScaledUniform, Tag("ScaledUniform")]
-    | Annotated[Uniform, Tag("Uniform")]
-    | Annotated[LogUniform, Tag("LogUniform")]
-    | Annotated[RandInt, Tag("RandInt")],
-    Discriminator(
-        _kind_of_space,
-        custom_error_type="space",
-        custom_error_message="Input should be a list of values or an object whose `distribution` is 'uniform' (loc and "
-        "scale, or low and high), 'loguniform', 'reciprocal' or 'randint' (low and high)",
-    ),
-]
-
-
-def _one_or_many(value: Any) -> str | None:
-    return "one" if isinstance(value, dict) else "many" if isinstance(value, list) else None
-
-
-_NEITHER = {
-    "custom_error_type": "one_or_many",
-    "custom_error_message": "Input should be an object that maps names to values, or a list of such objects",
-}
-Grid = dict[str, Values]
-ParamGrid = Annotated[
-    Annotated[Grid, Tag("one")] | Annotated[list[Grid], Field(min_length=1), Tag("many")],
-    Discriminator(_one_or_many, **_NEITHER),
-]
-Spaces = dict[str, Space]
-ParamDistributions = Annotated[
-    Annotated[Spaces, Tag("one")] | Annotated[list[Spaces], Field(min_length=1), Tag("many")],
-    Discriminator(_one_or_many, **_NEITHER),
-]
-
-
-class GridSearch(Strict):
-    """Every point of the grid, in the order of scikit-learn's `ParameterGrid`."""
-
-    strategy: Literal["grid"]
-    param_grid: ParamGrid
-
-
-class RandomSearch(Strict):
-    """`n_iter` draws of scikit-learn's `ParameterSampler`."""
-
-    strategy: Literal["random"]
-    param_distributions: ParamDistributions
-    n_iter: int = Field(10, ge=1, le=10_000)
+    method: Literal["lossless"]
+    burn_in: int = Field(1, ge=1, le=10, description="Folds that every trial is trained on.")
 
 
 class CrossValidation(Strict):
@@ -206,6 +71,9 @@ class CrossValidation(Strict):
 
     cv: int = Field(3, ge=2, le=10)
     refit: bool = True
+    race: LosslessRace | None = Field(
+        None, description="Spares the remaining folds of trials that cannot win; null: every trial gets all folds."
+    )
 
 
 class Holdout(Strict):
@@ -260,7 +128,7 @@ class JobSpec(Strict):
     name: Name | None = None
     dataset: DatasetSpec = DatasetSpec()
     model: Annotated[str, NameIn(MODELS)] = "cnn"
-    search: Annotated[GridSearch | RandomSearch, Field(discriminator="strategy")]
+    search: Search
     fixed: dict[str, Annotated[Value, SkipValidation]] = Field(
         {}, description="Hyperparameters that are not searched; all others have the model's defaults."
     )
@@ -280,6 +148,22 @@ class JobSpec(Strict):
         return self.evaluation.cv if isinstance(self.evaluation, CrossValidation) else 1
 
     @property
+    def race(self) -> LosslessRace | None:
+        """How trials race, or None."""
+        return self.evaluation.race if isinstance(self.evaluation, CrossValidation) else None
+
+    @property
+    def resource(self) -> str | None:
+        """What grows from rung to rung; None for a search that trains every candidate to the end."""
+        return self.search.resource if isinstance(self.search, Halving | Hyperband) else None
+
+    @property
+    def max_epochs(self) -> int:
+        """The epochs of a fit that has not fewer."""
+        fixed = self.fixed.get("epochs")
+        return fixed if isinstance(fixed, int) else int(MODELS[self.model].model_fields["epochs"].default)
+
+    @property
     def train_samples(self) -> int:
         """Samples of the training set that the job uses."""
         return self.dataset.train_samples or DATASETS[self.dataset.name].train_samples
@@ -296,6 +180,7 @@ class JobSpec(Strict):
             return (self.evaluation.cv - 1) / self.evaluation.cv
         return 1 - self.evaluation.validation_split
 
-    def hyperparameters(self, params: Mapping[str, Value]) -> dict[str, Value]:
-        """A candidate's complete hyperparameters: searched, then fixed, then the model's defaults."""
-        return MODELS[self.model].model_validate({**self.fixed, **params}).model_dump()
+    def hyperparameters(self, params: Mapping[str, Value], n_resources: int | None = None) -> dict[str, Value]:
+        """A candidate's complete hyperparameters: its rung's epochs, searched, fixed, then the model's defaults."""
+        own = {"epochs": n_resources} if self.resource == "epochs" and n_resources else {}
+        return MODELS[self.model].model_validate({**self.fixed, **params, **own}).model_dump()

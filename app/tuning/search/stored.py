@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.tuning import __version__
 from app.tuning.search.models import MODELS, check_value
-from app.tuning.search.spec import GridSearch, JobSpec
+from app.tuning.search.spec import JobSpec
 
 MAX_PLACES = 3  # named in an `UnreadableSpec`
 
@@ -70,14 +70,8 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 def _unknown_hyperparameters(spec: JobSpec) -> Iterator[str]:
     model, search = MODELS[spec.model], spec.search
-    key, searched = (
-        ("param_grid", search.param_grid)
-        if isinstance(search, GridSearch)
-        else ("param_distributions", search.param_distributions)
-    )
-    spaces: list[dict[str, Any]] = searched if isinstance(searched, list) else [searched]
     fixed = [(("fixed", name), name, [value]) for name, value in spec.fixed.items()]
-    named = [(("search", key, name), name, space) for one in spaces for name, space in one.items()]
+    named = [(("search", search.space_field, name), name, space) for one in search.spaces for name, space in one.items()]
     for place, name, space in (*fixed, *named):
         try:
             for value in space if isinstance(space, list) else ():

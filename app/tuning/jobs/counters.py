@@ -1,0 +1,36 @@
+"""A job's counters of its trials and fits by state."""
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.tuning.jobs.tables import Job, State, Trial
+
+Counters = Mapping[State, InstrumentedAttribute[int]]
+FITS: Counters = {
+    State.QUEUED: Job.fits_queued,
+    State.RUNNING: Job.fits_running,
+    State.SUCCEEDED: Job.fits_succeeded,
+    State.FAILED: Job.fits_failed,
+    State.CANCELLED: Job.fits_cancelled,
+}
+TRIALS: Counters = {
+    State.QUEUED: Job.trials_queued,
+    State.RUNNING: Job.trials_running,
+    State.SUCCEEDED: Job.trials_succeeded,
+    State.FAILED: Job.trials_failed,
+    State.CANCELLED: Job.trials_cancelled,
+    State.PRUNED: Job.trials_pruned,
+}
+
+
+def count(job: Job, counters: Counters, old: State, new: State, number: int = 1) -> None:
+    """Count so many of the job's fits or trials under their new state."""
+    for counter, change in ((counters[old], -number), (counters[new], number)):
+        setattr(job, counter.key, getattr(job, counter.key) + change)
+
+
+def move_trial(job: Job, trial: Trial, state: State) -> None:
+    """Give the trial another state, and count it."""
+    count(job, TRIALS, trial.state, state)
+    trial.state = state
