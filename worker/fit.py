@@ -1,8 +1,12 @@
 """Trains a claimed fit: one fold of the training set, or for the refit all of it, scored on the test set."""
 
+import hashlib
+import json
 import traceback
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +16,10 @@ from sklearn.utils import resample
 from app.tuning import __version__
 from app.tuning.jobs.attempts import Result
 from app.tuning.jobs.claims import Claim
+from app.tuning.jobs.reuse import find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
+from app.tuning.search.selection import correct_accuracy, find_tied, unpack_hits
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
 from worker.cnn import trainer
@@ -49,20 +55,21 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         arrays = load_dataset(claim.spec.dataset.name, heartbeat.report)
         split = _make_split(claim, arrays)
         train_network = TRAINERS[claim.spec.model]
+    seed = derive_seed(claim.spec, claim.fold)
+    environment = {"tunewell": __version__, **trainer.describe_environment(), "dataset_sha256": arrays.sha256}
+    key = make_key(claim, seed, environment)
+    selection = _describe_selection(claim, arrays, heartbeat) if claim.is_refit else None
+    epochs: Any = claim.hyperparameters.get("epochs")
+    made: dict[str, Any] = {"environment": environment, "key": key, "epochs": epochs or 0, "selection": selection}
+    if claim.spec.limits.reuse and (known := heartbeat.read(lambda session: find_equal_fit(session, key, epochs))):
+        for epoch in known.epochs:
+            heartbeat.epoch(epoch)
+        return Result(*known[:4], hits=known.hits, cached=True, **made)
     scores = train_network(
-        claim.hyperparameters,
-        split,
-        derive_seed(claim.spec, claim.fold),
-        heartbeat.report,
-        lambda epoch: heartbeat.epoch(epoch._asdict()),
+        claim.hyperparameters, split, seed, heartbeat.report, lambda epoch: heartbeat.epoch(epoch._asdict())
     )
-    return Result(
-        accuracy=scores.accuracy,
-        loss=finite_or_none(scores.loss),
-        fit_seconds=scores.fit_seconds,
-        score_seconds=scores.score_seconds,
-        environment={"tunewell": __version__, **trainer.describe_environment(), "dataset_sha256": arrays.sha256},
-    )
+    loss = finite_or_none(scores.loss)
+    return Result(scores.accuracy, loss, scores.fit_seconds, scores.score_seconds, hits=scores.hits, **made)
 
 
 # By name of the model.
@@ -75,6 +82,43 @@ def derive_seed(spec: JobSpec, fold: int | None) -> int:
     return int(stream.generate_state(1)[0] >> 1)
 
 
+def make_key(claim: Claim, seed: int, environment: Mapping[str, str]) -> str:
+    """SHA-256 of all that a fit's result depends on, but for the number of epochs of one that is scored after each."""
+    spec, evaluation = claim.spec, claim.spec.evaluation
+    parts: dict[str, Any] = {"model": spec.model, "train_samples": spec.train_samples, "seed": seed}
+    parts |= {name: environment[name] for name in ("dataset_sha256", "tensorflow", "processor")}
+    parts |= {"revision": trainer.REVISION, "hyperparameters": {**claim.hyperparameters}}
+    if claim.fold is None:
+        parts["test_samples"] = spec.test_samples
+    else:
+        parts["hyperparameters"].pop("epochs", None)
+        if isinstance(evaluation, CrossValidation):
+            parts |= {"cv": evaluation.cv, "fold": claim.fold % evaluation.cv}
+        else:
+            parts["validation_split"] = evaluation.validation_split
+        if spec.resource == "n_samples":
+            parts |= {"n_samples": claim.n_resources, "random_state": spec.random_state}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat) -> dict[str, Any] | None:
+    """What the stored hits say of the winner; None where there are none."""
+    found = heartbeat.read(lambda session: list_hits(session, claim.job_id)) or {}
+    folds = range(claim.spec.folds // claim.spec.repeats)  # a row counts once
+    sizes = [len(_split_fold(claim, fold, arrays)[1]) for fold in folds]
+    hits = {}
+    for number, mine in found.items():
+        packed = [one for fold in folds if (one := mine.get(fold)) is not None]
+        if len(packed) == len(sizes):
+            hits[number] = unpack_hits(packed, sizes)
+    if len(hits) < len(found) or claim.trial_number not in hits:
+        return None
+    # The correction knows neither of the rungs below nor of another rule than the best.
+    simple = claim.spec.resource is None and claim.spec.select == "best"
+    corrected = correct_accuracy(hits, claim.spec.random_state) if simple else None
+    return {"tied": find_tied(hits, claim.trial_number), "corrected": corrected and corrected._asdict()}
+
+
 def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
     spec, dataset = claim.spec, DATASETS[claim.spec.dataset.name]
     samples = spec.train_samples
@@ -82,21 +126,29 @@ def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
         rows = np.arange(samples, dtype=np.int32)
         scored = arrays.x_test, arrays.y_test, np.arange(spec.test_samples, dtype=np.int32)
     else:
-        rows, held_out = split_rows(spec, claim.fold, arrays)
-        if spec.resource == "n_samples" and claim.n_resources:
-            share = claim.n_resources / samples
-            rows, held_out = (_take_share(some, share, spec.random_state) for some in (rows, held_out))
+        rows, held_out = _split_fold(claim, claim.fold, arrays)
         scored = arrays.x_train, arrays.y_train, held_out
     return trainer.Split(
         arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None
     )
 
 
+def _split_fold(claim: Claim, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
+    """The rows of a fold, or the share of them that the rung takes."""
+    spec = claim.spec
+    rows, held_out = split_rows(spec, fold, arrays)
+    if spec.resource != "n_samples" or not claim.n_resources:
+        return rows, held_out
+    share = claim.n_resources / spec.train_samples
+    return _take_share(rows, share, spec.random_state), _take_share(held_out, share, spec.random_state)
+
+
 def split_rows(spec: JobSpec, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
     """The rows that a fold trains on, and the rows that it is scored on."""
     samples = spec.train_samples
     if isinstance(spec.evaluation, CrossValidation):
-        return _folds(arrays.sha256, samples, spec.evaluation.cv, _Labels(arrays))[fold]
+        cv = spec.evaluation.cv  # each repeat has the same folds
+        return _folds(arrays.sha256, samples, cv, _Labels(arrays))[fold % cv]
     first = int(np.floor(samples * (1 - spec.evaluation.validation_split)))  # as Keras splits
     return np.arange(first, dtype=np.int32), np.arange(first, samples, dtype=np.int32)
 

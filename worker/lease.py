@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.tuning.database import reading, writing
 from app.tuning.jobs import claims
@@ -15,6 +16,7 @@ from app.tuning.jobs.claims import LEASE_SECONDS, Claim
 from app.tuning.jobs.tables import JobState
 from worker.errors import JobCancelled, LeaseLost, TimedOut, WorkerStopping, finite_or_none
 
+T = TypeVar("T")
 RENEW_SECONDS = 4.0  # between two writes of the lease
 LOOK_SECONDS = 0.3  # at least, between two looks for a cancellation
 
@@ -72,6 +74,17 @@ class LeaseHeartbeat:
         """Stop renewing on training's behalf: it reports again, or has ended."""
         if self._renewer:
             self._renewer.over.set()
+
+    def read(self, query: Callable[[Session], T]) -> T | None:
+        """What a query finds, or None if the database is away."""
+        self._process.rest()  # waiting for the database is no hang
+        try:
+            with reading(self._engine) as session:
+                return query(session)
+        except SQLAlchemyError:
+            return None
+        finally:
+            self._process.watch(LEASE_SECONDS)
 
     def epoch(self, epoch: Mapping[str, Any]) -> None:
         """Note an epoch that has ended: its row is written with the next report."""

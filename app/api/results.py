@@ -18,6 +18,7 @@ from app.api.problems import Conflict, NotFound
 from app.api.schemas import (
     Best,
     FitResponse,
+    Selection,
     Test,
     TrialPage,
     TrialResponse,
@@ -76,6 +77,12 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
             std_accuracy=trial.validation_accuracy_std or 0.0,
             fold_accuracies=[fit.accuracy for fit in scored if fit.fold is not None and fit.accuracy is not None],
         ),
+        selection=Selection(
+            rule="one_standard_error" if spec and spec.select == "one_standard_error" else "best",
+            n_compared=job.trials_succeeded + job.trials_pruned,
+        ),
+        tied=(job.selection or {}).get("tied"),
+        corrected=(job.selection or {}).get("corrected"),
         test=_describe_test(job, refit) if refit else None,
         refit_seconds=refit.fit_seconds if refit else None,
         environment=job.environment,

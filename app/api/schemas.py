@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, State, Trial
+from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Origin, State, Trial
 from app.tuning.search.models import Value
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import UnreadableSpec, read_spec
@@ -122,6 +122,11 @@ class JobResponse(ResponseModel):
     trials: TrialCounts
     fits: Counts
     rungs: list[RungResponse] = Field(description="Of a halving or hyperband search; empty for other searches.")
+    epochs_trained: int = Field(description="By the fits that have succeeded.")
+    epochs_reused: int = Field(description="That equal fits or a checkpoint had trained before.")
+    skipped: int = Field(description="Forbidden points that were left out, or drawn again.")
+    reproducible: bool = Field(description="Whether another run gives the same table to the last digit.")
+    reproducible_because: str | None = Field(description="Why it is not reproducible; null if it is.")
     progress: float = Field(description="Share of the fits that have ended, 0 to 1.")
     eta_seconds: float | None = Field(
         description="Remaining time, estimated from the remaining multiply-adds; null while unknown."
@@ -150,6 +155,11 @@ class JobResponse(ResponseModel):
             trials=TrialCounts.of(job, "trials"),
             fits=Counts.of(job, "fits"),
             rungs=RungResponse.of(job),
+            epochs_trained=job.epochs_trained,
+            epochs_reused=job.epochs_reused,
+            skipped=job.skipped,
+            reproducible=job.irreproducible is None,
+            reproducible_because=job.irreproducible,
             progress=ended / job.fits_total,
             eta_seconds=_estimate_seconds_left(job),
             best=best,
@@ -215,6 +225,20 @@ class Environment(ResponseModel):
     )
 
 
+class Selection(ResponseModel):
+    """How the winner was chosen."""
+
+    rule: Literal["best", "one_standard_error"]
+    n_compared: int = Field(description="Trials that it was chosen from, those that were pruned included.")
+
+
+class Corrected(ResponseModel):
+    """The accuracy corrected for having chosen the best of many, by bootstrap bias-corrected cross-validation."""
+
+    accuracy: Accuracy
+    ci95: tuple[float, float]
+
+
 class Best(ResponseModel):
     """The best hyperparameters."""
 
@@ -223,6 +247,13 @@ class Best(ResponseModel):
     trial: int
     params: Params
     validation: Validation
+    selection: Selection
+    tied: list[int] | None = Field(
+        description="Trials that McNemar's test cannot tell from the winner; null until the refit, or without hits."
+    )
+    corrected: Stored[Corrected | None] = Field(
+        description="Null until the refit, without hits, in searches with rungs, and with another rule than `best`."
+    )
     test: Test | None
     refit_seconds: float | None
     environment: Stored[Environment | None]
@@ -236,6 +267,7 @@ class TrialResponse(ResponseModel):
     number: int
     state: Stored[State]
     params: Params
+    origin: Stored[Origin]
     bracket: int
     iter: int = Field(description="The highest rung that it has reached, from 0.")
     n_resources: int | None = Field(description="Of that rung; null in a search without rungs.")
@@ -279,6 +311,8 @@ class FitResponse(ResponseModel):
     fold: int | None
     n_resources: int | None = Field(description="Epochs, samples or folds of its rung; null in a search without rungs.")
     state: Stored[State]
+    cached: bool = Field(description="Whether the result is that of an equal fit that was trained before.")
+    resumed_from: int | None = Field(description="The epoch of the checkpoint from which it was trained on.")
     attempt: int
     accuracy: Accuracy | None
     loss: float | None

@@ -18,7 +18,7 @@ from tests.support.driving import ARTICLE, DRAWN, MOMENT, claim, drive, grid, po
 
 def counts(**states: int) -> dict[str, int]:
     names = ("total", "queued", "running", "succeeded", "failed", "cancelled")
-    return {name: states.get(name, 0) for name in names}
+    return {name: 0 for name in names} | states
 
 
 def test_a_posted_job_is_accepted_with_location_and_retry_after(client: TestClient) -> None:
@@ -41,8 +41,14 @@ def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None
         "name": "seed-grid",
         "state": "queued",
         "spec": ARTICLE,
-        "trials": counts(total=27, queued=27),
+        "trials": counts(total=27, queued=27, pruned=0),
         "fits": counts(total=82, queued=82),
+        "rungs": [],
+        "epochs_trained": 0,
+        "epochs_reused": 0,
+        "skipped": 0,
+        "reproducible": True,
+        "reproducible_because": None,
         "progress": 0.0,
         "eta_seconds": None,
         "best": None,
@@ -59,11 +65,16 @@ def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
         "name": None,
         "dataset": {"name": "mnist", "train_samples": None, "test_samples": None},
         "model": "cnn",
-        "search": {"strategy": "random", "param_distributions": {"l1": [0, 1]}, "n_iter": 10},
+        "search": {
+            "strategy": "random",
+            "param_distributions": {"l1": [0, 1]},
+            "n_iter": 10,
+            "points_to_evaluate": [],
+        },
         "fixed": {},
-        "evaluation": {"cv": 3, "refit": True},
+        "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
         "random_state": 0,
-        "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None},
+        "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None, "reuse": True},
         "labels": {},
     }
     assert job["name"] is None
@@ -134,7 +145,7 @@ def test_a_running_job_counts_its_progress(client: TestClient, engine: Engine) -
     claim(engine, job_id)
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert job["state"] == "running"
-    assert job["trials"] == counts(total=2, running=1, succeeded=1)
+    assert job["trials"] == counts(pruned=0, total=2, running=1, succeeded=1)
     assert job["fits"] == counts(total=7, queued=3, running=1, succeeded=3)
     assert job["progress"] == pytest.approx(3 / 7)
     assert job["eta_seconds"] > 0
@@ -148,7 +159,7 @@ def test_a_job_succeeds_once_all_trials_have_ended_and_the_best_is_refitted(clie
     drive(engine, job_id, scores({0: [0.5, None, 0.5], 1: [0.7, 0.7, 0.7]}))
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["progress"], job["eta_seconds"], job["error"]) == ("succeeded", 1.0, 0.0, None)
-    assert job["trials"] == counts(total=2, succeeded=1, failed=1)
+    assert job["trials"] == counts(pruned=0, total=2, succeeded=1, failed=1)
     assert job["fits"] == counts(total=7, succeeded=6, failed=1)
     assert MOMENT.fullmatch(job["ended_at"])
 
@@ -174,7 +185,7 @@ def test_a_queued_job_is_cancelled_at_once_and_cancelling_is_idempotent(client: 
     response = client.post(f"{path}/cancel")
     assert response.status_code == 202
     assert response.json()["state"] == "cancelled"
-    assert response.json()["trials"] == counts(total=2, cancelled=2)
+    assert response.json()["trials"] == counts(pruned=0, total=2, cancelled=2)
     assert "Retry-After" not in response.headers
     again = client.post(f"{path}/cancel")
     assert (again.status_code, again.json()) == (202, response.json())

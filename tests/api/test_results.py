@@ -79,6 +79,9 @@ def test_the_best_is_final_once_it_is_refitted_and_tested(client: TestClient, en
             "std_accuracy": pytest.approx((2 / 300) ** 0.5),  # population standard deviation
             "fold_accuracies": [0.6, 0.7, 0.8],
         },
+        "selection": {"rule": "best", "n_compared": 2},
+        "tied": None,
+        "corrected": None,
         "test": {
             "accuracy": 0.9,
             "loss": pytest.approx(0.1),
@@ -140,6 +143,10 @@ def test_trials_rank_as_in_scikit_learn_and_failed_ones_have_no_rank(client: Tes
         "number": 1,
         "state": "succeeded",
         "params": {"learning_rate": 0.0002},
+        "origin": "search",
+        "bracket": 0,
+        "iter": 0,
+        "n_resources": None,
         "validation_accuracy": 0.75,
         "validation_accuracy_std": pytest.approx((2 / 3) ** 0.5 / 8),
         "rank": 1,
@@ -174,6 +181,9 @@ def test_a_trial_shows_its_fits_with_their_histories_and_errors(client: TestClie
     assert MOMENT.fullmatch(fits[0].pop("started_at")) and MOMENT.fullmatch(fits[0].pop("ended_at"))
     assert fits[0] == {
         "fold": 0,
+        "n_resources": None,
+        "cached": False,
+        "resumed_from": None,
         "state": "succeeded",
         "attempt": 1,
         "accuracy": 0.5,

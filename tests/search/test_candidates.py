@@ -15,9 +15,9 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from app.tuning.search.candidates import MAX_POINTS, count_trials, draw_candidates
-from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import Cnn
+from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.spaces import LogUniform, RandInt, ScaledUniform, Uniform
 from app.tuning.search.spec import JobSpec
 

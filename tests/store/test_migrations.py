@@ -16,7 +16,8 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, MetaData, event, insert, inspect, select, text
+from sqlalchemy import Engine, MetaData, column, event, insert, inspect, select, text
+from sqlalchemy import table as lightweight_table
 
 from app.tuning import migrations
 from app.tuning.database import connect, reading
@@ -76,7 +77,8 @@ def copy(source: Engine, target: Engine) -> None:
             if (table := Table.metadata.tables.get(place.name)) is not None:
                 columns = [table.c[column.name] for column in place.columns]
                 if rows := given.execute(select(*columns)).mappings().all():
-                    taken.execute(insert(table), [dict(row) for row in rows])
+                    older_table = lightweight_table(place.name, *(column(c.name, c.type) for c in columns))
+                    taken.execute(insert(older_table), [dict(row) for row in rows])
 
 
 @pytest.fixture

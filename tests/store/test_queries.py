@@ -120,7 +120,7 @@ def assert_equal_results(engine: Engine, search: dict[str, Any], folds: int) -> 
     assert params == expected["params"]
     ledger.finish_search(job_id, lambda trial, fold: oracle(params[trial], fold))
     with transaction(engine) as session:
-        results = queries.build_cv_results(session, job_id)
+        results = queries.build_cv_results(session, session.get_one(Job, job_id))
     assert list(results) == list(expected), "the same keys in the same order"
     for key in expected:
         if key.endswith("_time"):  # theirs are other seconds, but there are some in the same places
@@ -141,7 +141,7 @@ def test_a_single_split_is_one_column(engine: Engine) -> None:
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda trial, _: None if trial == 2 else 0.5)
     with transaction(engine) as session:
-        results = queries.build_cv_results(session, job_id)
+        results = queries.build_cv_results(session, session.get_one(Job, job_id))
     assert results["split0_test_score"] == results["mean_test_score"] == [0.5, 0.5, None, *[0.5] * 5]
     assert results["std_test_score"] == [0.0, 0.0, None, *[0.0] * 5]
     assert results["rank_test_score"] == [1, 1, 8, 1, 1, 1, 1, 1]
@@ -154,11 +154,12 @@ def test_results_contain_exactly_the_trials_that_have_ended(engine: Engine) -> N
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"cv": 2}))
     with transaction(engine) as session:
-        assert {len(column) for column in queries.build_cv_results(session, job_id).values()} == {0}
+        results = queries.build_cv_results(session, session.get_one(Job, job_id))
+        assert {len(column) for column in results.values()} == {0}
     for _ in range(3):
         ledger.finish(ledger.claim(job_id), 0.5)
     with transaction(engine) as session:
-        results = queries.build_cv_results(session, job_id)
+        results = queries.build_cv_results(session, session.get_one(Job, job_id))
     [ended] = [trial for trial in ledger.trials(job_id) if trial.state == State.SUCCEEDED]
     assert results["params"] == [ended.params]
 
@@ -168,7 +169,7 @@ def test_if_every_trial_failed_all_share_the_first_rank(sqlite_engine: Engine) -
     job_id = ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5}))
     ledger.finish_search(job_id, lambda *_: None)
     with transaction(sqlite_engine) as session:
-        assert queries.build_cv_results(session, job_id)["rank_test_score"] == [1] * 8
+        assert queries.build_cv_results(session, session.get_one(Job, job_id))["rank_test_score"] == [1] * 8
 
 
 ACCURACIES = [0.5, 0.9, None, 0.5, 0.7, None, 0.9, 0.1, 0.5, 0.30000000000000004, 0.3, None]
@@ -184,11 +185,11 @@ def paged(ledger: Ledger, page_size: int, sort: queries.TrialSort, state: State 
     while True:
         with transaction(ledger.engine) as session:
             page = queries.list_page_of_trials(session, job_id, state, sort, after, page_size)
-            ranks = queries.rank_accuracies(session, job_id, page)
+            ranks = queries.rank_trials(session, job_id, page)
         for trial in page:
             if trial.validation_accuracy is not None:
                 better = sum(1 for one in ACCURACIES if one is not None and one > trial.validation_accuracy)
-                assert ranks[trial.validation_accuracy] == 1 + better
+                assert ranks[0, trial.validation_accuracy] == 1 + better
         found += page
         if len(page) < page_size:
             return found

@@ -46,11 +46,12 @@ ARTICLE = {
             "dropout_rate": [0.1, 0.2, 0.3],
             "num_neurons": [128, 256, 512],
         },
+        "points_to_evaluate": [],
     },
     "fixed": {"epochs": 2, "batch_size": 32},
-    "evaluation": {"cv": 3, "refit": True},
+    "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
     "random_state": 42,
-    "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None},
+    "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None, "reuse": True},
     "labels": {"team": "vision"},
 }
 DRAWN = {

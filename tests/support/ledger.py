@@ -13,7 +13,19 @@ from app.tuning.database import clock, reading, writing
 from app.tuning.jobs import claims, deletions, outcomes, store
 from app.tuning.jobs.attempts import AttemptKey, ErrorRecord, Failed, Finished, Lost, Released, Result
 from app.tuning.jobs.claims import Claim
-from app.tuning.jobs.tables import ENDED_JOB, Attempt, Fit, IdempotencyKey, Job, JobState, Outcome, State, Trial, Worker
+from app.tuning.jobs.tables import (
+    ENDED_JOB,
+    Attempt,
+    Fit,
+    IdempotencyKey,
+    Job,
+    JobState,
+    Outcome,
+    Place,
+    State,
+    Trial,
+    Worker,
+)
 from app.tuning.search.candidates import draw_candidates
 from app.tuning.search.spec import JobSpec
 
@@ -136,7 +148,7 @@ class Ledger:
     def empty(self) -> None:
         """Delete all rows."""
         with writing(self.engine) as session:
-            for table in (Fit, Trial, Job, IdempotencyKey, Worker):
+            for table in (Fit, Place, Trial, Job, IdempotencyKey, Worker):
                 session.execute(delete(table))
 
     def audit(self) -> None:
@@ -155,7 +167,7 @@ class Ledger:
 def _audit_counters(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
     for what, states in (("trials", [trial.state for trial in trials]), ("fits", [fit.state for fit in fits])):
         counted = Counter(states)
-        counters = {state: getattr(job, f"{what}_{state}") for state in State}
+        counters = {state: getattr(job, f"{what}_{state}", 0) for state in State}
         assert counters == {state: counted[state] for state in State}, what
         assert getattr(job, f"{what}_total") == len(states)
     assert job.cost_left >= 0
@@ -179,12 +191,15 @@ def _audit_states(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
         if trial.state == State.SUCCEEDED:
             assert folds == {State.SUCCEEDED}
         elif trial.state == State.FAILED:
-            assert folds <= {State.SUCCEEDED, State.FAILED} and State.FAILED in folds and trial.error
+            assert not folds & {State.QUEUED, State.RUNNING} and State.FAILED in folds and trial.error
+        elif trial.state == State.PRUNED:
+            assert folds <= {State.SUCCEEDED, State.CANCELLED} and (job.rungs or State.CANCELLED in folds)
         elif trial.state == State.CANCELLED:
-            assert State.CANCELLED in folds
+            assert State.CANCELLED in folds or job.rungs
         else:
-            assert folds & {State.QUEUED, State.RUNNING}
-        assert (trial.validation_accuracy is not None) == (trial.state == State.SUCCEEDED)
+            assert folds & {State.QUEUED, State.RUNNING} or job.rungs
+        if not job.rungs:
+            assert (trial.validation_accuracy is not None) == (trial.state == State.SUCCEEDED)
 
 
 def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
@@ -204,7 +219,10 @@ def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
 
 
 def _audit_best(job: Job, trials: list[Trial]) -> None:
-    means = [(-t.validation_accuracy, t.number) for t in trials if t.validation_accuracy is not None]
-    best = min(means) if means else None
-    assert job.best_trial == (best[1] if best else None)
-    assert job.best_accuracy == (-best[0] if best else None)
+    known = [trial for trial in trials if trial.validation_accuracy is not None]
+    if job.rungs and job.state in (JobState.SUCCEEDED, JobState.FAILED):
+        known = [trial for trial in known if trial.state == State.SUCCEEDED]
+    best = max(known, key=lambda t: (t.n_resources, t.validation_accuracy, -t.number), default=None)
+    assert job.best_accuracy == (best.validation_accuracy if best else None)
+    if not job.rungs:  # of equally good ones in a last rung the first in its order wins
+        assert job.best_trial == (best.number if best else None)

@@ -14,6 +14,7 @@ from worker.cnn import program, tensors
 from worker.cnn.architecture import Architecture
 from worker.processor import name_processor
 
+REVISION = 1  # raised by every change of the bits of results
 _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24

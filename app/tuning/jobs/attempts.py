@@ -35,13 +35,28 @@ class AttemptKey:
 
 @dataclass(frozen=True)
 class Result:
-    """What a fit found: accuracy and loss on its fold, for the refit on the test set; seconds; what trained it."""
+    """What a fit found: accuracy and loss on its fold, for the refit on the test set; seconds; what trained it.
+
+    `hits` has a bit for each scored row. `key` names what was trained: equal keys, equal results. `selection` is what a
+    refit says of the winner.
+    """
 
     accuracy: float
     loss: float | None
     fit_seconds: float
     score_seconds: float
     environment: dict[str, str]
+    hits: bytes | None = None
+    key: str | None = None
+    cached: bool = False
+    resumed_from: int | None = None
+    epochs: int = 0
+    selection: dict[str, Any] | None = None
+
+    @property
+    def epochs_reused(self) -> int:
+        """Epochs that this fit did not have to train."""
+        return self.epochs if self.cached else self.resumed_from or 0
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ def _end_fit(
         count(job, FITS, State.RUNNING, state)
         spec = read_spec_or_none(job.spec)
         _add_cost(job, fit, trial, spec)
+        if result:
+            _note_result(job, result)
         if fit.is_refit:
             job.environment = environment or job.environment
         elif _end_trial(session, job, trial, fit, spec) and _is_best(session, job, trial):
@@ -116,12 +118,21 @@ def _end_fit(
     return True
 
 
+def _note_result(job: Job, result: Result) -> None:
+    job.epochs_trained += result.epochs - result.epochs_reused
+    job.epochs_reused += result.epochs_reused
+    job.selection = result.selection or job.selection
+    mine, known = result.environment.get("processor"), (job.environment or {}).get("processor")
+    if known and mine != known:
+        job.irreproducible = f"trained on different kinds of processor: {known} and {mine}"
+
+
 def _close_fit(
     session: Session, key: AttemptKey, state: State, result: Result | None, error: ErrorRecord | None
 ) -> Fit | None:
     values: dict[str, Any] = {"state": state, "lease_until": None, "ended_at": clock(0)}
     if result:
-        own = ("accuracy", "loss", "fit_seconds", "score_seconds")
+        own = ("accuracy", "loss", "fit_seconds", "score_seconds", "hits", "key", "cached", "resumed_from")
         values |= {name: getattr(result, name) for name in own}
     if error:
         values["error"] = error
@@ -141,6 +152,7 @@ def _retry_or_give_up(session: Session, key: AttemptKey, lost: Lost) -> bool:
     if last and job.state != JobState.CANCELLING and read_spec_or_none(job.spec):
         message = f"given up after {MAX_LOST_ATTEMPTS} lost attempts, the last one: {lost.error['message']}"
         error: ErrorRecord = {**lost.error, "message": message}
+        job.irreproducible = f"trial {fit.trial_number} was given up after {MAX_LOST_ATTEMPTS} lost attempts"
         recorded = _end_fit(session, key, State.FAILED, lost, error=error)
     else:
         recorded = _requeue(session, key, lost, lost.error, lost=1)
@@ -185,7 +197,7 @@ def _add_cost(job: Job, fit: Fit, trial: Trial, spec: JobSpec | None) -> None:
         share = spec.train_share * (cost_share(spec, plan, mine) if mine else 1.0)
     cost = trial.cost * share
     job.cost_left = max(0.0, job.cost_left - cost)
-    if fit.state == State.SUCCEEDED:
+    if fit.state == State.SUCCEEDED and not fit.cached:
         job.cost_done += cost
         job.seconds_done += (fit.fit_seconds or 0.0) + (fit.score_seconds or 0.0)
 
@@ -214,7 +226,18 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
     trial.validation_accuracy = trial.validation_accuracy_std = None
     record_place(session, job, trial, fit)
     move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
+    if job.best_trial == trial.number:  # as it was in a lower rung
+        session.flush()
+        _choose_best(session, job)
     return False
+
+
+def _choose_best(session: Session, job: Job) -> None:
+    """The best so far: the first of the best of those with the most resources."""
+    known = select(Trial).where(Trial.job_id == job.id, Trial.validation_accuracy.is_not(None))
+    order = (Trial.n_resources.desc(), Trial.validation_accuracy.desc(), Trial.number)
+    best = session.scalar(known.order_by(*order).limit(1))
+    job.best_trial, job.best_accuracy = (best.number, best.validation_accuracy) if best else (None, None)
 
 
 def _is_best(session: Session, job: Job, trial: Trial) -> bool:
@@ -244,12 +267,12 @@ def _advance_job(session: Session, job: Job, fit: Fit, spec: JobSpec | None) -> 
     elif job.trials_queued + job.trials_running:
         _change(job)
     else:
-        _end_search(session, job)
+        _end_search(session, job, spec)
 
 
-def _end_search(session: Session, job: Job) -> None:
-    if job.rungs:
-        job.best_trial = find_winner(session, job)
+def _end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
+    if job.rungs or (spec and spec.select != "best"):
+        job.best_trial = find_winner(session, job, spec)
         winner = session.get_one(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
         job.best_accuracy = winner.validation_accuracy if winner else None
     if job.best_trial is None:

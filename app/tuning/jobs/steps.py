@@ -26,6 +26,7 @@ from app.tuning.jobs.store import execute_change
 from app.tuning.jobs.tables import Fit, Job, Place, State, Trial
 from app.tuning.search.racing import race_lossless
 from app.tuning.search.rungs import decide_early, select_best, select_top
+from app.tuning.search.selection import select_one_standard_error
 from app.tuning.search.spec import JobSpec
 
 OPEN = (State.QUEUED, State.RUNNING)
@@ -43,8 +44,10 @@ def advance_search(session: Session, job: Job, spec: JobSpec, fit: Fit) -> None:
         _advance_rungs(session, job, spec, fit.bracket, fit.iter)
 
 
-def find_winner(session: Session, job: Job) -> int | None:
-    """The trial that wins a search with rungs: the first of the best in the last rungs of its brackets."""
+def find_winner(session: Session, job: Job, spec: JobSpec | None) -> int | None:
+    """The trial that wins: the first of the best with the most resources, or the cheapest within a standard error."""
+    if spec and spec.select == "one_standard_error":
+        return _find_cheapest(session, job, spec)
     trials: list[int] = []
     scores: list[float] = []
     for rung in job.rungs or ():
@@ -54,6 +57,25 @@ def find_winner(session: Session, job: Job) -> int | None:
             scores += list(means)
     best = select_best(np.array(scores))
     return None if best is None else trials[best]
+
+
+def _find_cheapest(session: Session, job: Job, spec: JobSpec) -> int | None:
+    """The cheapest of the trials that reached the end and are within one standard error of the best of them."""
+    ended = select(Trial.number, Trial.cost).where(Trial.job_id == job.id, Trial.state == State.SUCCEEDED)
+    costs = dict(session.execute(ended.order_by(Trial.number)).tuples().all())
+    numbers = list(costs)
+    if not numbers:
+        return None
+    row = {number: index for index, number in enumerate(numbers)}
+    accuracies = np.full((len(numbers), spec.folds), np.nan)
+    # In ascending order of the rungs, so that the highest one counts.
+    mine = (Fit.job_id == job.id, Fit.fold.is_not(None), Fit.state == State.SUCCEEDED)
+    for number, fold, accuracy in session.execute(
+        select(Fit.trial_number, Fit.fold, Fit.accuracy).where(*mine).order_by(Fit.iter)
+    ):
+        if number in row:
+            accuracies[row[number], fold or 0] = accuracy
+    return select_one_standard_error(accuracies, [costs[number] for number in numbers], numbers)
 
 
 def _advance_race(session: Session, job: Job, spec: JobSpec, fit: Fit) -> bool:
@@ -110,7 +132,9 @@ def _issue(session: Session, job: Job, fit: Fit, fits: Sequence[tuple[int, int]]
     ordered = sorted(fits, key=lambda one: (-costs[one[0]], *one))
     mine = is_in_rung(Fit, job, fit.bracket, fit.iter)
     one = update(Fit).where(*mine, Fit.trial_number == bindparam("t"), Fit.fold == bindparam("f"))
-    rows = [{"t": number, "f": fold, "p": _first_position(fit.iter) + index} for index, (number, fold) in enumerate(ordered)]
+    rows = [
+        {"t": number, "f": fold, "p": _first_position(fit.iter) + index} for index, (number, fold) in enumerate(ordered)
+    ]
     session.connection().execute(one.values(position=bindparam("p")), rows)
 
 

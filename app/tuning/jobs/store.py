@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, Delete, Update, case, delete, func, insert,
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Place, State, Trial
+from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Origin, Place, State, Trial
 from app.tuning.search.models import Candidate
 from app.tuning.search.plan import cost_share, make_plan, rung_folds
 from app.tuning.search.rungs import Rung
@@ -108,6 +108,7 @@ def _insert_trials(session: Session, job: Job, candidates: list[Candidate], plan
                     "state": State.QUEUED,
                     "params": one.params,
                     "cost": one.multiply_adds,
+                    "origin": Origin(one.origin),
                     "bracket": rung.bracket,
                     "n_resources": rung.n_resources,
                 }

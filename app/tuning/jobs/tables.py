@@ -40,6 +40,15 @@ class State(StrEnum):
     PRUNED = "pruned"  # a trial: it lost a race or a rung
 
 
+class Origin(StrEnum):
+    """Where a trial's candidate is from."""
+
+    SEARCH = "search"  # the grid, or drawn at random
+    GIVEN = "given"  # `points_to_evaluate`
+    STARTUP = "startup"  # drawn at random, before there is anything to learn from
+    MODEL = "model"
+
+
 class Outcome(StrEnum):
     """How an attempt at a fit ended."""
 
@@ -78,6 +87,7 @@ class Table(DeclarativeBase):
         JobState: String(16),
         State: String(16),
         Outcome: String(16),
+        Origin: String(16),
     }
 
 
@@ -111,8 +121,11 @@ class Job(Table):
     seconds_done: Mapped[float] = mapped_column(default=0.0)
     parallel_fits: Mapped[int] = mapped_column(default=0)  # that were running after the last claim
     rungs: Mapped[list[dict[str, Any]] | None]  # of a search that has any: `Rung`, and its state
-    epochs_trained: Mapped[int] = mapped_column(default=0)
-    epochs_reused: Mapped[int] = mapped_column(default=0)
+    skipped: Mapped[int] = mapped_column(default=0)  # forbidden points left out, or drawn again
+    epochs_trained: Mapped[int] = mapped_column(default=0)  # by the attempts that succeeded
+    epochs_reused: Mapped[int] = mapped_column(default=0)  # that these did not have to train
+    irreproducible: Mapped[str | None] = mapped_column(Text)  # why another run might give another table
+    selection: Mapped[dict[str, Any] | None]  # what is known of the winner besides: tied trials, corrected accuracy
     best_trial: Mapped[int | None]
     best_accuracy: Mapped[float | None]
     environment: Mapped[dict[str, Any] | None]  # of what trained the winner
@@ -142,6 +155,7 @@ class Trial(Table):
     state: Mapped[State] = mapped_column(default=State.QUEUED)
     params: Mapped[dict[str, Any]]
     cost: Mapped[float]  # multiply-adds of training it on all samples, with all resources
+    origin: Mapped[Origin] = mapped_column(default=Origin.SEARCH)
     bracket: Mapped[int] = mapped_column(default=0)
     iter: Mapped[int] = mapped_column(default=0)  # the highest rung that it has ended in, the first until then
     n_resources: Mapped[int] = mapped_column(default=0)  # of that rung; 0 in a search without rungs
@@ -159,6 +173,7 @@ class Fit(Table):
         Index("ix_fits_trial", "job_id", "trial_number"),
         Index("ix_fits_claim", "job_id", "state", "position"),
         Index("ix_fits_lease", "state", "lease_until"),
+        Index("ix_fits_key", "key"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
@@ -180,6 +195,10 @@ class Fit(Table):
     loss: Mapped[float | None]
     fit_seconds: Mapped[float | None]
     score_seconds: Mapped[float | None]
+    hits: Mapped[bytes | None]  # a bit for each scored row, 1 if it was classified correctly
+    key: Mapped[str | None] = mapped_column(String(64))  # of what was trained: equal keys, equal results
+    cached: Mapped[bool] = mapped_column(default=False)  # the result is that of an equal fit
+    resumed_from: Mapped[int | None]  # the epoch of the checkpoint that it went on from
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]

@@ -14,13 +14,15 @@ from sklearn.utils.random import sample_without_replacement
 from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.models import MODELS, Candidate, Model, check_value
 from app.tuning.search.plan import count_draws, make_plan
-from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected
+from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, raise_if_rejected
 from app.tuning.search.spaces import Distribution
 from app.tuning.search.spec import CrossValidation, JobSpec
 from app.tuning.search.strategies import GridSearch, HalvingGridSearch
 
 MAX_TRIALS = 10_000
 MAX_POINTS = 2**63 - 1  # combinations of lists: the limit of scikit-learn's sampler
+
+
 def draw_candidates(spec: JobSpec) -> list[Candidate]:
     """The job's trials in the order of scikit-learn's `ParameterGrid` or `ParameterSampler`.
 
@@ -32,14 +34,16 @@ def draw_candidates(spec: JobSpec) -> list[Candidate]:
     plan = make_plan(spec, count_trials(spec))
     most = max(rung.n_resources for rung in plan)
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
-    drawn = ({name: _to_python(value) for name, value in params.items()} for params in _draw(spec))
+    drawn = ({name: _to_python(value) for name, value in params.items()} for params in _list_points(spec))
+    given = len(spec.search.points_to_evaluate)
     found: list[Candidate] = []
     rejections: list[Rejection] = []
     for number, params in enumerate(drawn):
         try:
             candidate = model.model_validate(spec.hyperparameters(params, most))
             cost = candidate.training_cost(dataset.shape, dataset.classes)
-            found.append(Candidate(params, float(cost * spec.train_samples)))
+            origin = "given" if number < given else "search"
+            found.append(Candidate(params, float(cost * spec.train_samples), origin))
         except ValueError as error:
             rejections.append((("search",), f"candidate {number}: {_explain(error)}"))
             if len(rejections) == MAX_REJECTIONS:
@@ -56,9 +60,11 @@ def count_trials(spec: JobSpec) -> int:
     """
     search = spec.search
     if isinstance(search, GridSearch | HalvingGridSearch):
-        return sum(math.prod(len(values) for values in grid.values()) for grid in search.spaces)
-    points = _count_points(spec)
-    return count_draws(spec) if points is None else min(count_draws(spec), points)
+        points = sum(math.prod(len(values) for values in grid.values()) for grid in search.spaces)
+        return points + len(search.points_to_evaluate)
+    points_left = _count_points(spec)
+    draws, given = count_draws(spec), len(search.points_to_evaluate)
+    return draws if points_left is None else min(draws, given + points_left)
 
 
 def _count_points(spec: JobSpec) -> int | None:
@@ -69,13 +75,21 @@ def _count_points(spec: JobSpec) -> int | None:
     return None
 
 
-def _draw(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
+def _list_points(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
+    """The given points, then those of the search: a grid's all, else so many that there are enough with the given."""
+    yield from spec.search.points_to_evaluate
+    drawn = count_trials(spec) - len(spec.search.points_to_evaluate)
+    if drawn > 0:
+        yield from _draw(spec, drawn)
+
+
+def _draw(spec: JobSpec, number: int) -> Iterator[Mapping[str, Any]]:
     spaces = spec.search.spaces
     if isinstance(spec.search, GridSearch | HalvingGridSearch):
         return iter(ParameterGrid(spaces))
     if points := _count_points(spec):
-        return _draw_points(spaces, points, count_trials(spec), spec.random_state)
-    return iter(ParameterSampler(spaces, count_trials(spec), random_state=spec.random_state))
+        return _draw_points(spaces, points, number, spec.random_state)
+    return iter(ParameterSampler(spaces, number, random_state=spec.random_state))
 
 
 def _draw_points(spaces: list[dict[str, Any]], points: int, n_iter: int, seed: int) -> Iterator[Mapping[str, Any]]:
@@ -141,6 +155,13 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
                     yield from _check_value(model, (*where, name, index), name, value)
             else:
                 yield from _check_distribution(model, (*where, name), name, space)
+    for index, point in enumerate(spec.search.points_to_evaluate):
+        for name, value in point.items():
+            place = ("search", "points_to_evaluate", index, name)
+            if name == spec.resource or name in spec.fixed:
+                yield place, f"{name} is {'the resource' if name == spec.resource else 'in `fixed`'}: leave it out here"
+            else:
+                yield from _check_value(model, place, name, value)
 
 
 def _check_value(model: type[Model], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Rejection]:
@@ -170,6 +191,9 @@ def _check_distribution(
 
 def _check_count(spec: JobSpec) -> Iterator[Rejection]:
     trials = count_trials(spec)
+    given = len(spec.search.points_to_evaluate)
+    if given > trials:
+        yield ("search", "points_to_evaluate"), f"{given} points, but the search has {trials} candidates in all"
     if trials > MAX_TRIALS:
         shown = f"{trials:,}" if trials < 10**15 else "Too many"
         yield (

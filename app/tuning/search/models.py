@@ -135,3 +135,4 @@ class Candidate:
 
     params: dict[str, Value]
     multiply_adds: float
+    origin: str = "search"  # or "given", in `points_to_evaluate`

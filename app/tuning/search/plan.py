@@ -1,5 +1,7 @@
 """The plan of a search: its rungs, each with how many candidates get how many resources; all known at the POST."""
 
+import math
+from itertools import pairwise
 from typing import NoReturn
 
 from app.tuning.search.datasets import DATASETS
@@ -10,6 +12,9 @@ from app.tuning.search.spec import CrossValidation, JobSpec
 from app.tuning.search.strategies import Halving, HalvingRandomSearch, Hyperband, RandomSearch
 
 
+MAX_RUNGS = 100
+
+
 def make_plan(spec: JobSpec, candidates: int) -> list[Rung]:
     """The rungs of a search of so many candidates; one, of 0 resources, where each is trained to the end.
 
@@ -17,6 +22,8 @@ def make_plan(spec: JobSpec, candidates: int) -> list[Rung]:
         SpecRejected: the resources do not fit one another, the data or the model.
     """
     search = spec.search
+    if isinstance(search, Halving | Hyperband):
+        _check_factor(search, candidates)
     if isinstance(search, Hyperband):
         most = _find_most(spec, search, search.min_resources)
         return plan_hyperband(search.min_resources, most, search.factor, search.brackets)
@@ -98,8 +105,14 @@ def _find_most(spec: JobSpec, search: Halving | Hyperband, least: int) -> int:
     return most
 
 
+def _check_factor(search: Halving | Hyperband, candidates: int) -> None:
+    most = 1000 if search.resource == "epochs" else 60_000
+    if math.log(max(candidates, most)) > MAX_RUNGS * math.log(search.factor):
+        _reject("factor", f"{search.factor} would make more than {MAX_RUNGS} rungs: use a larger factor, such as 3")
+
+
 def _check_levels(spec: JobSpec, search: Halving, levels: list[int]) -> list[int]:
-    if any(after <= before for before, after in zip(levels, levels[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(levels)):
         _reject("rung_levels", "each level must be greater than the one before")
     _check_resource(spec, search, levels[-1], "rung_levels")
     return levels

@@ -1,24 +1,60 @@
-"""STUB"""
+"""Races: the folds of a candidate that cannot win are not trained.
+
+A race goes on in steps. Each is decided when all fits of the step before have ended, from their accuracies alone.
+"""
+
 from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
+
+LEADERS = 4  # candidates at least that get all folds before the others are compared with them
+Accuracies = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
 class RaceStep(NamedTuple):
-    issue: list
-    out: list
-def race_lossless(acc, failed, settled, places, burn_in, wave=4, last=True):
-    n, k = acc.shape
-    done = ~np.isnan(acc) | failed
-    alive = ~settled & ~failed.any(axis=1)
-    out = [i for i in range(n) if not settled[i] and failed[i].any()]
-    complete = done.all(axis=1) & alive
-    if not complete.any():
-        means = np.where(alive, acc[:, :burn_in].mean(axis=1), -1)
-        leaders = np.argsort(-means, kind="stable")[: max(wave, places)]
-        return RaceStep([(int(i), f) for i in leaders if alive[i] for f in range(burn_in, k)], out)
-    full = sorted((np.average(acc[i]) for i in range(n) if complete[i]), reverse=True)
-    bar = full[places-1] if len(full) >= places else -1
-    issue=[]
-    for i in range(n):
-        if alive[i] and not complete[i]:
-            if np.average(np.where(done[i], acc[i], 1.0)) < bar: out.append(i)
-            else: issue.append((i, int(np.flatnonzero(~done[i])[0])))
-    return RaceStep(issue, out)
+    """The fits that are trained next, by candidate and fold, and the candidates that are out."""
+
+    issue: list[tuple[int, int]]
+    out: list[int]
+
+
+def race_lossless(
+    accuracies: Accuracies, failed: Flags, settled: Flags, places: int, burn_in: int, *, last: bool
+) -> RaceStep:
+    """The next step of a race for `places` among candidates, after which the same ones win as without it.
+
+    `accuracies` and `failed`, (candidates, folds), say what each fit has found, NaN and False where it was not trained;
+    `settled`, (candidates,), who is out already. All candidates have their first `burn_in` folds. The leaders by these
+    get all others; then all that can still win get one fold more each time. A candidate is out with a failed fold, or
+    once 1.0 on each remaining fold would not take it to a place. Of equal means the first wins in the `last` rung, and
+    the last ones in the others (`rungs.select_top`).
+    """
+    broken = np.any(failed, axis=1)
+    alive = ~settled & ~broken
+    out = [int(index) for index in np.flatnonzero(broken & ~settled)]
+    done = ~np.isnan(accuracies)
+    # The mean of a trial, with 1.0 for what is missing: rounding never lets the mean exceed this bound.
+    bounds = np.array([np.average(row) for row in np.where(done, accuracies, 1.0)])
+    ahead = _order(bounds, last)
+    complete = [int(index) for index in ahead if alive[index] and done[index].all()]
+    if len(complete) < places and (leaders := _find_leaders(accuracies, alive, done, max(LEADERS, places), burn_in)):
+        return RaceStep([(index, fold) for index in leaders for fold in np.flatnonzero(~done[index]).tolist()], out)
+    if len(complete) >= places:
+        behind = ahead[int(np.flatnonzero(ahead == complete[places - 1])[0]) + 1 :]
+        out += [int(index) for index in behind if alive[index] and not done[index].all()]
+    left = (int(index) for index in np.flatnonzero(alive & ~done.all(axis=1)) if index not in set(out))
+    return RaceStep([(index, int(np.flatnonzero(~done[index])[0])) for index in left], out)
+
+
+def _order(scores: Accuracies, last: bool) -> NDArray[np.intp]:
+    """The candidates from the best to the worst, by the rule of the rung for equal scores."""
+    return np.argsort(-scores, kind="stable") if last else np.argsort(scores, kind="stable")[::-1]
+
+
+def _find_leaders(accuracies: Accuracies, alive: Flags, done: Flags, number: int, burn_in: int) -> list[int]:
+    """So many candidates, complete ones included, that lead by their first folds; empty if all of them are complete."""
+    means = np.array([np.average(row) for row in accuracies[:, :burn_in]])
+    order = [int(index) for index in np.argsort(-means, kind="stable") if alive[index]]
+    return [index for index in order[:number] if not done[index].all()]

@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SkipValidation,
     Tag,
-    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -71,8 +69,12 @@ class CrossValidation(Strict):
 
     cv: int = Field(3, ge=2, le=10)
     refit: bool = True
+    repeats: int = Field(1, ge=1, le=10, description="Trainings on each fold, each with another seed.")
     race: LosslessRace | None = Field(
         None, description="Spares the remaining folds of trials that cannot win; null: every trial gets all folds."
+    )
+    select: Literal["best", "one_standard_error"] = Field(
+        "best", description="The winner: the best, or the cheapest within one standard error of it."
     )
 
 
@@ -106,6 +108,7 @@ class Limits(Strict):
 
     max_parallel_fits: int | None = Field(None, ge=1, le=10_000, description="Fits trained at the same time.")
     fit_timeout_seconds: float = Field(3600, gt=0, le=7 * 24 * 3600, description="A fit that takes longer fails.")
+    reuse: bool = Field(True, description="Whether the results of equal fits that have been trained are used again.")
     max_failed_trials: int | None = Field(
         None, ge=0, le=10_000, description="The job fails once more trials than this have failed."
     )
@@ -145,7 +148,17 @@ class JobSpec(Strict):
     @property
     def folds(self) -> int:
         """Fits per trial, without the refit."""
-        return self.evaluation.cv if isinstance(self.evaluation, CrossValidation) else 1
+        return self.evaluation.cv * self.evaluation.repeats if isinstance(self.evaluation, CrossValidation) else 1
+
+    @property
+    def repeats(self) -> int:
+        """Trainings on each fold."""
+        return self.evaluation.repeats if isinstance(self.evaluation, CrossValidation) else 1
+
+    @property
+    def select(self) -> str:
+        """How the winner is chosen."""
+        return self.evaluation.select if isinstance(self.evaluation, CrossValidation) else "best"
 
     @property
     def race(self) -> LosslessRace | None:

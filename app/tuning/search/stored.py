@@ -71,7 +71,9 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 def _unknown_hyperparameters(spec: JobSpec) -> Iterator[str]:
     model, search = MODELS[spec.model], spec.search
     fixed = [(("fixed", name), name, [value]) for name, value in spec.fixed.items()]
-    named = [(("search", search.space_field, name), name, space) for one in search.spaces for name, space in one.items()]
+    named = [
+        (("search", search.space_field, name), name, space) for one in search.spaces for name, space in one.items()
+    ]
     for place, name, space in (*fixed, *named):
         try:
             for value in space if isinstance(space, list) else ():

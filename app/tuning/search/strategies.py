@@ -10,15 +10,20 @@ from app.tuning.search.spaces import ParamDistributions, ParamGrid, Strict
 Resource = Literal["epochs", "n_samples", "folds"]
 Amount = Annotated[int, Field(ge=1, le=10**6)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
-Params = dict[str, Annotated[Value, SkipValidation]]
+
+
+Points = Annotated[
+    list[dict[str, Annotated[Value, SkipValidation]]],
+    Field(
+        max_length=10_000,
+        description="Candidates that come first: in addition to a grid's, as part of the number that a search draws.",
+    ),
+]
 
 
 class _Search(Strict):
     space_field: ClassVar[str]
-
-    points_to_evaluate: list[Params] = Field(
-        [], max_length=10_000, description="Candidates that come first, before those that the search draws."
-    )
+    strategy: str
 
     @property
     def spaces(self) -> list[dict[str, Any]]:
@@ -41,6 +46,7 @@ class GridSearch(_OverGrid):
     """Every point of the grid, in the order of scikit-learn's `ParameterGrid`."""
 
     strategy: Literal["grid"]
+    points_to_evaluate: Points = Field([])
 
 
 class RandomSearch(_OverDistributions):
@@ -48,6 +54,7 @@ class RandomSearch(_OverDistributions):
 
     strategy: Literal["random"]
     n_iter: Count = 10
+    points_to_evaluate: Points = Field([])
 
 
 class Halving(_Search):
@@ -78,8 +85,10 @@ class HalvingGridSearch(Halving, _OverGrid):
 
     strategy: Literal["halving_grid"]
     min_resources: Amount | Literal["exhaust", "smallest"] = Field(
-        "exhaust", description="Of each candidate in the first rung; `exhaust`: so many that the last rung uses the most."
+        "exhaust",
+        description="Of each candidate in the first rung; `exhaust`: so many that the last rung uses the most.",
     )
+    points_to_evaluate: Points = Field([])
 
 
 class HalvingRandomSearch(Halving, _OverDistributions):
@@ -92,6 +101,7 @@ class HalvingRandomSearch(Halving, _OverDistributions):
     min_resources: Amount | Literal["exhaust", "smallest"] = Field(
         "smallest", description="Of each candidate in the first rung."
     )
+    points_to_evaluate: Points = Field([])
 
 
 class Hyperband(_OverDistributions):
@@ -105,6 +115,7 @@ class Hyperband(_OverDistributions):
     )
     factor: float = Field(3, gt=1, le=10_000, description="Each rung keeps one in so many candidates.")
     brackets: Count | None = Field(None, description="How many, beginning with the one of most candidates; null: all.")
+    points_to_evaluate: Points = Field([])
 
 
 Search = Annotated[
