@@ -38,6 +38,15 @@ HEADERS = {
     **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"Retry-After"}} for what in ("best", "trials", "results")},
     "GET /v1/jobs/{job_id}/trials/{number}": {"200": {"Retry-After"}},
 }
+HALVING = {"resource", "min_resources", "max_resources", "factor", "aggressive_elimination", "rung_levels"}
+SEARCHES = {
+    "GridSearch": {"param_grid"},
+    "RandomSearch": {"param_distributions", "n_iter"},
+    "HalvingGridSearch": {"param_grid", *HALVING},
+    "HalvingRandomSearch": {"param_distributions", "n_candidates", *HALVING},
+    "Hyperband": {"param_distributions", "resource", "min_resources", "max_resources", "factor", "brackets"},
+}
+COMMON = {"strategy", "points_to_evaluate"}
 COUNTS = {"total": 27, "queued": 20, "running": 1, "succeeded": 6, "failed": 0, "cancelled": 0}
 JOB_ID = "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11"
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}
@@ -49,8 +58,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "name": "seed-grid",
         "state": "running",
         "spec": ARTICLE,
-        "trials": COUNTS,
+        "trials": COUNTS | {"pruned": 0},
         "fits": COUNTS | {"total": 82, "queued": 61, "running": 2, "succeeded": 19},
+        "rungs": [{"bracket": 0, "iter": 1, "n_resources": 3, "n_candidates": 9, "state": "running"}],
+        "epochs_trained": 31,
+        "epochs_reused": 12,
+        "skipped": 0,
+        "reproducible": False,
+        "reproducible_because": "…",
         "progress": 0.23,
         "eta_seconds": 41.0,
         "best": {"trial": 3, "params": {"epochs": 2}, "validation_accuracy": 0.9711},
@@ -66,6 +81,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "trial": 3,
         "params": {"dropout_rate": 0.1, "learning_rate": 0.01, "num_neurons": 128},
         "validation": {"mean_accuracy": 0.9711, "std_accuracy": 0.0012, "fold_accuracies": [0.97, 0.972, 0.971]},
+        "selection": {"rule": "best", "n_compared": 27},
+        "tied": [7],
+        "corrected": {"accuracy": 0.9689, "ci95": [0.9641, 0.9735]},
         "test": {"accuracy": 0.9766, "loss": 0.081, "samples": 10000, "accuracy_ci95": [0.9735, 0.9794]},
         "refit_seconds": 3.1,
         "environment": ENVIRONMENT,
@@ -74,6 +92,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "number": 3,
         "state": "succeeded",
         "params": {"optimizer": "adam"},
+        "origin": "given",
+        "bracket": 0,
+        "iter": 1,
+        "n_resources": 3,
         "validation_accuracy": 0.9711,
         "validation_accuracy_std": 0.0012,
         "rank": 1,
@@ -82,6 +104,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "Fit": {
         "fold": None,
+        "n_resources": 9,
+        "cached": False,
+        "resumed_from": 3,
         "state": "succeeded",
         "attempt": 1,
         "accuracy": 0.97,
@@ -193,17 +218,17 @@ def test_a_response_has_the_promised_names_and_types(name: str) -> None:
 
 def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
     assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
-    assert set(SCHEMAS["Limits"]["properties"]) == {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials"}
-    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit"}
+    limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse"}
+    assert set(SCHEMAS["Limits"]["properties"]) == limits
+    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select"}
     assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit"}
-    assert set(SCHEMAS["GridSearch"]["properties"]) == {"strategy", "param_grid"}
-    assert set(SCHEMAS["RandomSearch"]["properties"]) == {"strategy", "param_distributions", "n_iter"}
+    assert {name: set(SCHEMAS[name]["properties"]) - COMMON for name in SEARCHES} == SEARCHES
     assert SCHEMAS["JobSpec"]["required"] == ["search"]
 
 
 def test_the_states_are_as_promised() -> None:
     states = ["queued", "running", "succeeded", "failed", "cancelled"]
-    assert sorted(SCHEMAS["State"]["enum"]) == sorted(states)
+    assert sorted(SCHEMAS["State"]["enum"]) == sorted([*states, "pruned"])
     assert sorted(SCHEMAS["JobState"]["enum"]) == sorted([*states, "cancelling"])
 
 

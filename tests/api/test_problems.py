@@ -31,8 +31,12 @@ def test_nul_is_rejected_everywhere(client: TestClient, changes: dict[str, Any],
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"search": {}}, "/search/strategy", "'grid' or 'random'"),
-    ({"search": {"strategy": "both"}}, "/search/strategy", "'grid' or 'random'"),
+    ({"search": {}}, "/search/strategy", "'grid', 'random', 'halving_grid', 'halving_random' or 'hyperband'"),
+    (
+        {"search": {"strategy": "both"}},
+        "/search/strategy",
+        "'grid', 'random', 'halving_grid', 'halving_random' or 'hyperband'",
+    ),
     ({"search": {"strategy": "grid"}}, "/search/param_grid", "Field required"),
     ({"search": {"strategy": "grid", "param_grid": []}}, "/search/param_grid", "at least 1 item"),
     ({"search": {"strategy": "grid", "param_grid": 5}}, "/search/param_grid", "object"),
@@ -107,7 +111,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"dataset": {"train_samples": 2}}, "/dataset/train_samples", "or more train_samples"),
     ({"model": "mlp"}, "/model", "'cnn'"),
     ({"limits": {"fit_timeout_seconds": 0}}, "/limits/fit_timeout_seconds", "greater than 0"),
-    ({"limits": {"most": 1}}, "/limits/most", "max_parallel_fits, fit_timeout_seconds, max_failed_trials"),
+    ({"limits": {"most": 1}}, "/limits/most", "max_parallel_fits, fit_timeout_seconds, reuse, max_failed_trials"),
     ({"name": "-a"}, "/name", "pattern"),
     ({"name": "a" * 65}, "/name", "64"),
     ({"name": "a\n"}, "/name", "pattern"),

@@ -24,13 +24,18 @@ UNREADABLE: dict[str, dict[str, Any]] = {
     "model of layers": {"model": {"layers": []}},
     "data set": {"dataset": {"name": "fashion_mnist"}},
     "evaluation": {"evaluation": {"cv": 25}},
-    "searched hyperparameter": {"search": {"strategy": "grid", "param_grid": {"num_heads": [2]}}},
-    "searched value": {"search": {"strategy": "grid", "param_grid": {"activation": ["relu", "swish"]}}},
+    "searched hyperparameter": {
+        "search": {"strategy": "grid", "param_grid": {"num_heads": [2]}, "points_to_evaluate": []}
+    },
+    "searched value": {
+        "search": {"strategy": "grid", "param_grid": {"activation": ["relu", "swish"]}, "points_to_evaluate": []}
+    },
     "drawn hyperparameter": {
         "search": {
             "strategy": "random",
             "param_distributions": [{"num_heads": {"distribution": "randint", "low": 1, "high": 9}}],
             "n_iter": 10,
+            "points_to_evaluate": [],
         }
     },
     "distribution": {

@@ -117,6 +117,9 @@ class MemoryRunsOut:
     def epoch(self, epoch: object) -> None:
         pass
 
+    def read(self, query: object) -> None:
+        pass
+
 
 def test_running_out_of_memory_frees_everything_before_the_next_attempt() -> None:
     train({"epochs": 1}, digits(train=16))

@@ -11,7 +11,6 @@ from app.tuning.search.rungs import Rung, plan_halving, plan_hyperband, plan_lev
 from app.tuning.search.spec import CrossValidation, JobSpec
 from app.tuning.search.strategies import Halving, HalvingRandomSearch, Hyperband, RandomSearch
 
-
 MAX_RUNGS = 100
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 Hits = NDArray[np.bool_]
 _Counts = NDArray[np.uint8]  # (resamples, rows): how often a resample drew a row
@@ -49,6 +48,8 @@ def find_tied(hits: Mapping[int, Hits], winner: int) -> list[int]:
     Computation 10, 1998). It says nothing of other seeds, and compares each trial with the winner alone: with many
     trials some that are as good will look worse.
     """
+    from scipy.special import bdtr  # so that processes which never compare do not load it
+
     best = hits[winner]
     others = sorted(number for number in hits if number != winner)
     both = np.array([np.count_nonzero(hits[number] & best) for number in others])

@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 Points = Annotated[
     list[dict[str, Annotated[Value, SkipValidation]]],
     Field(
-        max_length=10_000,
+        max_length=1000,
         description="Candidates that come first: in addition to a grid's, as part of the number that a search draws.",
     ),
 ]
