@@ -33,6 +33,9 @@ class Process(Protocol):
     def rest(self) -> None:
         """Nothing is being trained: there is nothing to watch."""
 
+    def pause(self, seconds: float) -> None:
+        """Sleep, but stop sleeping when asked to stop."""
+
 
 class LeaseHeartbeat:
     """Renews the lease with training's reports, and tells training when to stop."""

@@ -22,6 +22,7 @@ from worker.errors import JobCancelled, LeaseLost, TimedOut, WorkerStopping, err
 from worker.lease import LeaseHeartbeat, Process
 from worker.retries import retry_until_done
 
+LINGER_SECONDS = 0.1  # between two looks for fits that the next step of a search lets in
 PARTING_SECONDS = 10.0  # how long a process that is to stop still tries to record
 LOG_MESSAGES = {
     Outcome.SUCCEEDED: "fit ended",
@@ -42,11 +43,22 @@ def run_fits(engine: Engine, train: TrainFit, worker: str, message_id: str, proc
     claimant = Claimant(engine, worker, message_id, process.stopping)
     claim = None
     for done in range(most):
-        claim = claim or (None if process.stopping() else claimant.claim_next())
+        claim = claim or _wait_for_fit(claimant, process)
         if claim is None:
             return done
         claim = _run(claim, train, claimant, process, last=done + 1 == most)
     return most
+
+
+def _wait_for_fit(claimant: "Claimant", process: Process) -> Claim | None:
+    """The next fit; where a fit that is being trained may let others in, this is tried until it has ended."""
+    while not process.stopping():
+        if claim := claimant.claim_next():
+            return claim
+        if not claimant.expects_fits():
+            return None
+        process.pause(LINGER_SECONDS)
+    return None
 
 
 def _run(claim: Claim, train: TrainFit, claimant: "Claimant", process: Process, last: bool) -> Claim | None:
@@ -94,6 +106,10 @@ class Claimant:
         """The next fit of the job whose turn it is."""
         return retry_until_done(self._claim_next, self.stopping)
 
+    def expects_fits(self) -> bool:
+        """Whether the next step of a search may let in fits, so that it is not worth to end."""
+        return retry_until_done(self._expects_fits, self.stopping)
+
     def record(self, claim: Claim, end: End) -> bool:
         """Record how the claim's attempt ended; False if the fit is no longer that attempt's."""
         return self._commit(lambda session: outcomes.record(session, claim, end))
@@ -123,6 +139,10 @@ class Claimant:
                 log.warning("claim released: the response to its commit was lost")
             raise
         return None
+
+    def _expects_fits(self) -> bool:
+        with reading(self.engine) as session:
+            return claims.expects_fits(session, self.worker)
 
     def _claim_following(self, session: Session, job_id: UUID) -> Claim | None:
         return claims.claim_following(session, job_id, self.worker, self.message_id)

@@ -61,6 +61,9 @@ class Process:
     def rest(self) -> None:
         """Nothing is trained."""
 
+    def pause(self, seconds: float) -> None:
+        pass
+
 
 def store_as(engine: Engine, job_id: str, column: str, value: str, table: str = "jobs") -> None:
     """Write a column of the job's rows as another version might have."""

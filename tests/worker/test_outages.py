@@ -29,6 +29,9 @@ class Process:
     def rest(self) -> None:
         """There is no watchdog to disarm."""
 
+    def pause(self, seconds: float) -> None:
+        pass
+
 
 def epoch(number: int) -> dict[str, float | None]:
     return {"epoch": number, "loss": 1.0, "accuracy": 0.5, "val_loss": None, "val_accuracy": None, "seconds": 0.1}

@@ -38,6 +38,9 @@ class Process:
     def rest(self) -> None:
         self.watched = 0
 
+    def pause(self, seconds: float) -> None:
+        pass
+
 
 def run(engine: Engine, train: runner.TrainFit, process: Process | None = None, most: int = 1) -> int:
     """Let a worker run the next fit, or several."""

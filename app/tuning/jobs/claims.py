@@ -89,6 +89,14 @@ def list_claimable(session: Session, worker: str | None = None) -> list[tuple[UU
     return list(islice(mine, MAX_CLAIMABLE))
 
 
+def expects_fits(session: Session, worker: str) -> bool:
+    """Whether a job is being trained of which this worker may claim fits once the next step of its search is taken."""
+    waiting = exists().where(Fit.job_id == Job.id, Fit.state == State.QUEUED, Fit.position.is_(None), Fit.fold >= 0)
+    return bool(
+        session.scalar(select(exists().where(*OPEN, *MAY_CLAIM, Job.fits_running > 0, waiting)), {"by": worker})
+    )
+
+
 def claim(session: Session, job_id: UUID, worker: str, message_id: str) -> Claim | None:
     """Take the job's next fit, with a lease; None if it has none for now, or if this version cannot run the job.
 
