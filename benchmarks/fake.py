@@ -29,3 +29,6 @@ class Process:
 
     def rest(self) -> None:
         """There is no watchdog to disarm."""
+
+    def pause(self, seconds: float) -> None:
+        """Not to be waited for."""
