@@ -108,7 +108,7 @@ def _training(place: Path, url: str, urls: dict[str, str]) -> Iterator[list[psut
         try:
             yield workers
         finally:
-            client.cancel(job_id)
+            client.control(job_id, "cancel")
             services.wait(client, job_id, 60)
 
 

@@ -17,6 +17,10 @@ class JobCancelled(TrainingStopped):
     """The job is being cancelled."""
 
 
+class JobPaused(TrainingStopped):
+    """The job is paused: the fit is trained when it goes on."""
+
+
 class LeaseLost(TrainingStopped):
     """The lease ran out, and the fit was given to another worker or closed."""
 

@@ -14,7 +14,7 @@ from app.tuning.database import reading, writing
 from app.tuning.jobs import claims
 from app.tuning.jobs.claims import LEASE_SECONDS, Claim
 from app.tuning.jobs.tables import JobState
-from worker.errors import JobCancelled, LeaseLost, TimedOut, WorkerStopping, finite_or_none
+from worker.errors import JobCancelled, JobPaused, LeaseLost, TimedOut, WorkerStopping, finite_or_none
 
 T = TypeVar("T")
 RENEW_SECONDS = 4.0  # between two writes of the lease
@@ -114,6 +114,8 @@ class LeaseHeartbeat:
             raise LeaseLost
         if state == JobState.CANCELLING:
             raise JobCancelled
+        if state == JobState.PAUSED:
+            raise JobPaused
 
     def _look(self) -> JobState | None:
         with reading(self._engine) as session:

@@ -18,7 +18,7 @@ from app.tuning.jobs.tables import Outcome
 from app.tuning.search.stored import UnreadableSpec
 from worker import faults
 from worker.datasets import DatasetUnavailable
-from worker.errors import JobCancelled, LeaseLost, TimedOut, WorkerStopping, error_record
+from worker.errors import JobCancelled, JobPaused, LeaseLost, TimedOut, WorkerStopping, error_record
 from worker.lease import LeaseHeartbeat, Process
 from worker.retries import retry_until_done
 
@@ -169,7 +169,7 @@ def _train(claim: Claim, train: TrainFit, heartbeat: LeaseHeartbeat, worker: str
         return Finished(train(claim, heartbeat), heartbeat.take_epochs())
     except JobCancelled:
         return Cancelled()
-    except WorkerStopping:
+    except (WorkerStopping, JobPaused):
         return Released()
     except LeaseLost:
         raise

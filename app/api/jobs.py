@@ -1,13 +1,14 @@
 """A job's life over REST: create, list, show, delete and cancel, one transaction each."""
 
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from threading import Lock
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,10 +21,11 @@ from app.api.schemas import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
-from app.tuning.jobs import deletions, outcomes, queries, store
+from app.tuning.jobs import control, deletions, outcomes, queries, store
 from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
 from app.tuning.search.candidates import count_trials, draw_candidates
 from app.tuning.search.spec import JobSpec
+from app.tuning.search.stored import UnreadableSpec
 
 NEW_JOB_ETAG = '"1"'  # every new job has version 1, so a replayed response has the same tag
 LARGE_JOB_TRIALS = 500
@@ -136,30 +138,77 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
     housekeeper.nudge()
 
 
-@router.post(
-    "/{job_id}/cancel",
-    status_code=202,
-    response_model=JobResponse,
-    responses={
-        **describe_response(202, "The job, cancelled or cancelling.", "ETag", "Retry-After"),
-        **describe_problems(403, 404, 409),
-    },
-)
+def describe_control(state: str) -> dict[str, Any]:
+    """The arguments of a route that changes a job's course."""
+    return {
+        "status_code": 202,
+        "response_model": JobResponse,
+        "responses": {
+            **describe_response(202, f"The job, {state}.", "ETag", "Retry-After"),
+            **describe_problems(403, 404, 409),
+        },
+    }
+
+
+@router.post("/{job_id}/cancel", **describe_control("cancelled or cancelling"))
 @in_writer_thread
 def cancel_job(job_id: UUID, database: Database) -> Response:
     """Cancel a job: queued fits at once, running fits within two seconds."""
-    with writing(database) as session:
-        job = _lock_job(session, job_id)
+    with _control(database, job_id) as (session, job):
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
             raise Conflict(f"The job has {job.state}: only jobs that have not ended can be cancelled.")
         if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
             outcomes.cancel_job(session, job)
-            session.flush()
-            session.refresh(job)
-        best_params = queries.find_best_params(session, [job]).get(job.id)
-    return _json_response(
-        JobResponse.of(job, best_params).model_dump_json(), 202, {"ETag": job_etag(job), **polling_headers(job)}
-    )
+        return _changed_job(session, job)
+
+
+@router.post("/{job_id}/pause", **describe_control("paused"))
+@in_writer_thread
+def pause_job(job_id: UUID, database: Database) -> Response:
+    """Pause a job: nothing more is claimed; running fits are given back within two seconds, at no cost."""
+    with _control(database, job_id) as (session, job):
+        control.pause(job)
+        return _changed_job(session, job)
+
+
+@router.post("/{job_id}/resume", **describe_control("running again"))
+@in_writer_thread
+def resume_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> Response:
+    """Go on with a paused job."""
+    with _control(database, job_id) as (session, job):
+        control.resume(job)
+        response = _changed_job(session, job)
+    housekeeper.nudge()
+    return response
+
+
+@router.post("/{job_id}/retry", **describe_control("running again"))
+@in_writer_thread
+def retry_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> Response:
+    """Train the failed fits again, and only these; the winner is refitted after them."""
+    with _control(database, job_id) as (session, job):
+        control.retry_failed_fits(session, job)
+        response = _changed_job(session, job)
+    housekeeper.nudge()
+    return response
+
+
+@contextmanager
+def _control(database: Engine, job_id: UUID) -> Iterator[tuple[Session, Job]]:
+    """A transaction with the locked job; what is not possible is a 409."""
+    try:
+        with writing(database) as session:
+            yield session, _lock_job(session, job_id)
+    except (control.NotPossible, UnreadableSpec) as error:
+        raise Conflict(str(error)) from None
+
+
+def _changed_job(session: Session, job: Job) -> Response:
+    session.flush()
+    session.refresh(job)
+    best_params = queries.find_best_params(session, [job]).get(job.id)
+    headers = {"ETag": job_etag(job), **polling_headers(job)}
+    return _json_response(JobResponse.of(job, best_params).model_dump_json(), 202, headers)
 
 
 def job_etag(job: Job) -> str:

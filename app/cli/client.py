@@ -85,8 +85,9 @@ class Client:
     def get_best(self, job_id: str) -> Document:
         return self._parse(self._send("GET", _path(job_id, "/best")))
 
-    def cancel(self, job_id: str, retry_for: float | None = None) -> Document:
-        return self._parse(self._send("POST", _path(job_id, "/cancel"), retry_for))
+    def control(self, job_id: str, verb: str, retry_for: float | None = None) -> Document:
+        """Cancel, pause, resume or retry the job."""
+        return self._parse(self._send("POST", _path(job_id, f"/{verb}"), retry_for))
 
     def delete(self, job_id: str) -> None:
         self._send("DELETE", _path(job_id))

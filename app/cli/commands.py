@@ -56,7 +56,7 @@ Key = Annotated[
 ]
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Repeated here, because importing the domain's would load SQLAlchemy; a test compares them.
-_JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+_JobState = Literal["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
 _TrialSort = Literal["-validation_accuracy", "validation_accuracy", "number"]
 _ResultsFormat = Literal["json", "csv"]
 
@@ -189,10 +189,32 @@ def results_command(
 @cli.command("cancel")
 def cancel_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Cancel a job; running fits stop within seconds."""
+    _control(job_id, "cancel", url, as_json)
+
+
+@cli.command("pause")
+def pause_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Pause a job; running fits are given back within seconds."""
+    _control(job_id, "pause", url, as_json)
+
+
+@cli.command("resume")
+def resume_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Go on with a paused job."""
+    _control(job_id, "resume", url, as_json)
+
+
+@cli.command("retry")
+def retry_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Train a job's failed fits again."""
+    _control(job_id, "retry", url, as_json)
+
+
+def _control(job_id: str, verb: str, url: str, as_json: bool) -> None:
     from app.cli import output
 
     with open_client(url, as_json) as client:
-        job = client.cancel(job_id)
+        job = client.control(job_id, verb)
         output.print_json(job) if as_json else print(f"Job {job['id']} is {job['state']}.")
 
 

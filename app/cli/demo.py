@@ -66,7 +66,7 @@ def _search(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
         return follow_job(client, job["id"])
     except BaseException:
         with suppress(RequestRejected, ServiceUnreachable):
-            client.cancel(job["id"], retry_for=0)
+            client.control(job["id"], "cancel", retry_for=0)
         raise
 
 
@@ -75,7 +75,7 @@ def _cancel_earlier(client: Client) -> None:
     for state in ("queued", "running"):
         for job in client.list_jobs(1000, state=state)["items"]:
             if LABEL.items() <= job["labels"].items():
-                client.cancel(job["id"])
+                client.control(job["id"], "cancel")
 
 
 @contextmanager

@@ -22,6 +22,9 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}": ("job_id If-None-Match", "200 Job", "404 422 503"),
     "DELETE /v1/jobs/{job_id}": ("job_id", "204", "403 404 409 422 503"),
     "POST /v1/jobs/{job_id}/cancel": ("job_id", "202 Job", "403 404 409 422 503"),
+    "POST /v1/jobs/{job_id}/pause": ("job_id", "202 Job", "403 404 409 422 503"),
+    "POST /v1/jobs/{job_id}/resume": ("job_id", "202 Job", "403 404 409 422 503"),
+    "POST /v1/jobs/{job_id}/retry": ("job_id", "202 Job", "403 404 409 422 503"),
     "GET /v1/jobs/{job_id}/best": ("job_id", "200 Best", "404 409 422 503"),
     "GET /v1/jobs/{job_id}/trials": ("job_id page_size page_token state sort", "200 TrialPage", "404 422 503"),
     "GET /v1/jobs/{job_id}/trials/{number}": ("job_id number", "200 TrialWithFits", "404 422 503"),
@@ -229,7 +232,7 @@ def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
 def test_the_states_are_as_promised() -> None:
     states = ["queued", "running", "succeeded", "failed", "cancelled"]
     assert sorted(SCHEMAS["State"]["enum"]) == sorted([*states, "pruned"])
-    assert sorted(SCHEMAS["JobState"]["enum"]) == sorted([*states, "cancelling"])
+    assert sorted(SCHEMAS["JobState"]["enum"]) == sorted([*states, "cancelling", "paused"])
 
 
 def test_lists_can_be_sorted_and_paged_as_promised() -> None:

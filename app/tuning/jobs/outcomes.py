@@ -48,7 +48,7 @@ def start_fit(job: Job, trial: Trial, fit: Fit) -> None:
     start_rung(job, fit)
     job.last_claim_at, job.parallel_fits = fit.started_at, job.fits_running
     job.started_at = job.started_at or fit.started_at
-    _change(job, JobState.RUNNING)
+    change_job(job, JobState.RUNNING)
 
 
 def record(session: Session, key: AttemptKey, end: End) -> bool:
@@ -74,10 +74,10 @@ def record(session: Session, key: AttemptKey, end: End) -> bool:
 def cancel_job(session: Session, job: Job) -> None:
     """Cancel what is queued at once; what is running learns of it with its next report."""
     _cancel_fits(session, job, State.QUEUED)
-    _change(job, JobState.CANCELLING if job.fits_running else JobState.CANCELLED)
+    change_job(job, JobState.CANCELLING if job.fits_running else JobState.CANCELLED)
 
 
-def _change(job: Job, state: JobState | None = None) -> None:
+def change_job(job: Job, state: JobState | None = None) -> None:
     """Note that clients will see a difference, such as another state, and when the job ended if it has."""
     job.version += 1
     job.state = state or job.state
@@ -184,7 +184,7 @@ def _requeue(session: Session, key: AttemptKey, end: End, error: ErrorRecord | N
     close_attempt(session, key, outcome_of(end), error)
     execute_change(session, delete(EpochRow).where(EpochRow.fit_id == key.fit_id))
     count(job, FITS, State.RUNNING, State.QUEUED)
-    _change(job)
+    change_job(job)
     return True
 
 
@@ -254,23 +254,24 @@ def _rank(trial: Trial) -> tuple[int, float, int]:
 def _advance_job(session: Session, job: Job, fit: Fit, spec: JobSpec | None) -> None:
     """Move the job on: to its refit when the search is over, to its end when nothing is left."""
     max_failed = spec.limits.max_failed_trials if spec else None
-    if spec and job.state in ACTIVE_JOB and not fit.is_refit:
+    if spec and job.state in (*ACTIVE_JOB, JobState.PAUSED) and not fit.is_refit:
         advance_search(session, job, spec, fit)
     if job.state == JobState.CANCELLING:
-        _change(job, None if job.fits_running else JobState.CANCELLED)
+        change_job(job, None if job.fits_running else JobState.CANCELLED)
     elif fit.is_refit:
         job.error = fit.error
-        _change(job, JobState.SUCCEEDED if fit.state == State.SUCCEEDED else JobState.FAILED)
+        change_job(job, JobState.SUCCEEDED if fit.state == State.SUCCEEDED else JobState.FAILED)
     elif max_failed is not None and job.trials_failed > max_failed:
         message = f"{job.trials_failed} trials failed, and max_failed_trials is {max_failed}"
         _fail_job(session, job, {"type": "TooManyFailedTrials", "message": message, "traceback": None})
     elif job.trials_queued + job.trials_running:
-        _change(job)
+        change_job(job)
     else:
-        _end_search(session, job, spec)
+        end_search(session, job, spec)
 
 
-def _end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
+def end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
+    """Choose the winner, all trials having ended: let its refit in, or end the job."""
     if job.rungs or (spec and spec.select != "best"):
         job.best_trial = find_winner(session, job, spec)
         winner = session.get_one(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
@@ -283,9 +284,9 @@ def _end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
     refit = (Fit.job_id == job.id, Fit.fold.is_(None), Fit.trial_number.is_(None), Fit.state == State.QUEUED)
     if execute_change(session, update(Fit).where(*refit).values(trial_number=job.best_trial, position=0)):
         job.cost_left = session.get_one(Trial, (job.id, job.best_trial)).cost
-        _change(job)
+        change_job(job)
     else:
-        _change(job, JobState.SUCCEEDED)
+        change_job(job, JobState.SUCCEEDED)
 
 
 def _fail_job(session: Session, job: Job, error: ErrorRecord) -> None:
@@ -293,7 +294,7 @@ def _fail_job(session: Session, job: Job, error: ErrorRecord) -> None:
     _cancel_fits(session, job, State.RUNNING)
     _cancel_fits(session, job, State.QUEUED)
     job.error = dict(error)
-    _change(job, JobState.FAILED)
+    change_job(job, JobState.FAILED)
 
 
 def _cancel_fits(session: Session, job: Job, state: State) -> None:

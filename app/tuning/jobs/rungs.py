@@ -11,7 +11,7 @@ from app.tuning.jobs.tables import Fit, Job, Place, State, Trial
 from app.tuning.search.rungs import Rung
 
 ENDED_RUNG = (State.SUCCEEDED, State.CANCELLED)
-Stored = dict[str, Any]  # a `Rung` and its state
+StoredRung = dict[str, Any]  # a `Rung` and its state
 
 
 def read_plan(job: Job) -> list[Rung]:
@@ -19,12 +19,12 @@ def read_plan(job: Job) -> list[Rung]:
     return [Rung(*(rung[name] for name in Rung._fields)) for rung in job.rungs or ()]
 
 
-def find_rung(job: Job, bracket: int, iter: int) -> Stored | None:
+def find_rung(job: Job, bracket: int, iter: int) -> StoredRung | None:
     """One of the job's rungs, None if there is none of these numbers."""
     return next((one for one in job.rungs or () if (one["bracket"], one["iter"]) == (bracket, iter)), None)
 
 
-def get_rung(job: Job, bracket: int, iter: int) -> Stored:
+def get_rung(job: Job, bracket: int, iter: int) -> StoredRung:
     """One of the job's rungs, which it must have."""
     rung = find_rung(job, bracket, iter)
     assert rung is not None

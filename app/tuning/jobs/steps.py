@@ -62,7 +62,7 @@ def find_winner(session: Session, job: Job, spec: JobSpec | None) -> int | None:
 def _find_cheapest(session: Session, job: Job, spec: JobSpec) -> int | None:
     """The cheapest of the trials that reached the end and are within one standard error of the best of them."""
     ended = select(Trial.number, Trial.cost).where(Trial.job_id == job.id, Trial.state == State.SUCCEEDED)
-    costs = dict(session.execute(ended.order_by(Trial.number)).tuples().all())
+    costs = {number: cost for number, cost in session.execute(ended.order_by(Trial.number))}
     numbers = list(costs)
     if not numbers:
         return None
@@ -211,7 +211,8 @@ def _cancel(session: Session, job: Job, *mine: ColumnElement[bool]) -> None:
 def _read_costs(session: Session, job: Job, trials: list[int]) -> dict[int, float]:
     costs: dict[int, float] = {}
     for some in _cut(trials):
-        costs.update(session.execute(select(Trial.number, Trial.cost).where(_are(job, some))).tuples().all())
+        rows = session.execute(select(Trial.number, Trial.cost).where(_are(job, some)))
+        costs |= {number: cost for number, cost in rows}
     return costs
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 class JobState(StrEnum):
     QUEUED = "queued"  # nothing of it has been claimed yet
     RUNNING = "running"  # from its first claim on
+    PAUSED = "paused"  # nothing more is claimed, and what runs is given back, until a client resumes it
     CANCELLING = "cancelling"  # nothing more is claimed; some fits have yet to stop
     SUCCEEDED = "succeeded"  # every trial has ended, at least one has succeeded, and so has the refit if asked for
     FAILED = "failed"  # no trial succeeded, too many failed, the refit failed, or the data set cannot be had
