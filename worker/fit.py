@@ -22,6 +22,7 @@ from app.tuning.search.datasets import DATASETS
 from app.tuning.search.selection import correct_accuracy, find_tied, unpack_hits
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
+from worker.checkpoints import FitCheckpoints
 from worker.cnn import trainer
 from worker.datasets import Arrays, forget_dataset, load_dataset
 from worker.errors import finite_or_none
@@ -66,10 +67,15 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
             heartbeat.epoch(epoch)
         return Result(*known[:4], hits=known.hits, cached=True, **made)
     scores = train_network(
-        claim.hyperparameters, split, seed, heartbeat.report, lambda epoch: heartbeat.epoch(epoch._asdict())
+        claim.hyperparameters,
+        split,
+        seed,
+        heartbeat.report,
+        lambda epoch: heartbeat.epoch(epoch._asdict()),
+        FitCheckpoints(key, keeps_last=claim.may_go_on),
     )
-    loss = finite_or_none(scores.loss)
-    return Result(scores.accuracy, loss, scores.fit_seconds, scores.score_seconds, hits=scores.hits, **made)
+    loss, seconds = finite_or_none(scores.loss), (scores.fit_seconds, scores.score_seconds)
+    return Result(scores.accuracy, loss, *seconds, hits=scores.hits, resumed_from=scores.resumed_from, **made)
 
 
 # By name of the model.

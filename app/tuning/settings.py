@@ -38,6 +38,9 @@ class Settings(BaseSettings):
         Path("~/.keras/datasets"), description="Where `mnist.npz` is found, or downloaded to (Keras's own cache)."
     )
     data_dir_on_host: str = Field("", description="What the data folder is called outside a container, for messages.")
+    checkpoint_bytes: int = Field(
+        2**31, ge=0, description="Size of the folder of checkpoints in the home, at most; 0 for no checkpoints."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written: `text` or `json`.")
     allowed_hosts: str = Field(
         "", description="Host names that the API answers to besides its own; separated by commas, `*` for any."

@@ -65,6 +65,7 @@ def train_neighbours(
     seed: int,
     report: trainer.Report,
     on_epoch: trainer.OnEpoch,
+    checkpoints: trainer.Checkpoints | None = None,
 ) -> trainer.Scores:
     report(15.0)
     model = KNeighborsClassifier(int(hyperparameters["neighbours"]))

@@ -75,6 +75,24 @@ class Program:
         self.step.assign(0)
         self.momentum_product.assign(1.0)
 
+    def snapshot(self) -> list[np.ndarray]:
+        """The weights and the optimizer's state."""
+        return [variable.numpy() for variable in self._list_state()]
+
+    def restore(self, arrays: list[np.ndarray]) -> bool:
+        """Take over a snapshot of this architecture; False, with nothing changed, if it is of another one."""
+        state = self._list_state()
+        kinds = [(tuple(variable.shape), variable.dtype.as_numpy_dtype) for variable in state]
+        if kinds != [(array.shape, array.dtype.type) for array in arrays]:
+            return False
+        for variable, array in zip(state, arrays, strict=True):
+            variable.assign(array)
+        return True
+
+    def _list_state(self) -> list[Any]:
+        weights = [variable for weight in self._list_weights() for variable in (weight.value, *weight.slots)]
+        return [*weights, self.step, self.momentum_product]
+
     def weights(self) -> list[np.ndarray]:
         """The weights as `keras.Model.get_weights` would order and lay them out."""
         dense = np.concatenate([block.value.numpy() for block in self.dense]).T

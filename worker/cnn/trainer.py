@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from platform import python_version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,6 +19,7 @@ _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
+_CHECKPOINT_SECONDS = 60.0
 
 
 class Split(NamedTuple):
@@ -55,11 +56,49 @@ class Scores(NamedTuple):
     score_seconds: float
     # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
     hits: bytes | None = None
+    resumed_from: int | None = None  # the epoch of the snapshot that it went on from
+
+
+class Snapshot(NamedTuple):
+    """All that a fit needs to go on, bit for bit: its epochs so far, the weights and the optimizer's state."""
+
+    epochs: list[Epoch]
+    arrays: list[np.ndarray]
+
+
+class Checkpoints(Protocol):
+    """Where a fit's snapshots are kept, or not: it is a cache."""
+
+    keeps_last: bool  # whether a fit of more epochs may follow
+
+    def load(self, epochs: int) -> Snapshot | None:
+        """The latest snapshot after at most so many epochs."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot, if possible."""
+
+    def discard(self) -> None:
+        """Forget the fit's snapshots."""
 
 
 Report = Callable[[float], None]
 OnEpoch = Callable[[Epoch], None]
-TrainNetwork = Callable[[Mapping[str, int | float | str], Split, int, Report, OnEpoch], Scores]
+
+
+class TrainNetwork(Protocol):
+    """A model's trainer; without use for them it may ignore `checkpoints`."""
+
+    def __call__(
+        self,
+        hyperparameters: Mapping[str, int | float | str],
+        split: Split,
+        seed: int,
+        report: Report,
+        on_epoch: OnEpoch,
+        checkpoints: Checkpoints | None = None,
+    ) -> Scores: ...
+
+
 _Call = Callable[[Any, Any, program.Totals], program.Totals]
 
 
@@ -121,9 +160,16 @@ def describe_environment() -> dict[str, str]:
 
 
 def train_network(
-    hyperparameters: Mapping[str, int | float | str], split: Split, seed: int, report: Report, on_epoch: OnEpoch
+    hyperparameters: Mapping[str, int | float | str],
+    split: Split,
+    seed: int,
+    report: Report,
+    on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None = None,
 ) -> Scores:
     """Train one network as `keras.Model.fit` would and score it; equal arguments give equal bits in every process.
+
+    With `checkpoints` it goes on from the latest snapshot, to the same bits; the seconds are those of this call.
 
     Raises ValueError if the image is too small for the convolutions, and whatever `report` or `on_epoch` raise.
     """
@@ -135,24 +181,56 @@ def train_network(
     fit = _Fit(warm, split, hyperparameters, seed, report)
     fit_seconds = score_seconds = 0.0
     epochs = int(hyperparameters["epochs"])
-    for epoch in range(1, epochs + 1):
+    keeper = _Keeper(fit, epochs, checkpoints)
+    scored = fit.score() if len(keeper.epochs) == epochs else None
+    for row in keeper.epochs:
+        on_epoch(row)
+    resumed_from = len(keeper.epochs) or None
+    for epoch in range(len(keeper.epochs) + 1, epochs + 1):
         means = fit.train_epoch()
         scored = fit.score() if split.score_every_epoch or epoch == epochs else None
         fit_seconds += means.seconds
         score_seconds += scored.seconds if scored else 0.0
         reported = scored if split.score_every_epoch else None
-        on_epoch(
-            Epoch(
-                epoch,
-                means.loss,
-                means.accuracy,
-                reported.loss if reported else None,
-                reported.accuracy if reported else None,
-                means.seconds + (reported.seconds if reported else 0.0),
-            )
+        row = Epoch(
+            epoch,
+            means.loss,
+            means.accuracy,
+            reported.loss if reported else None,
+            reported.accuracy if reported else None,
+            means.seconds + (reported.seconds if reported else 0.0),
         )
+        on_epoch(row)
+        keeper.end_epoch(row)
     assert scored is not None
-    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits)
+    keeper.end_fit()
+    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
+
+
+class _Keeper:
+    """Takes a fit to its latest snapshot, and takes snapshots of it: one a minute, and the last one if it is wanted."""
+
+    def __init__(self, fit: "_Fit", epochs: int, checkpoints: Checkpoints | None) -> None:
+        self._fit, self._last, self._checkpoints = fit, epochs, checkpoints
+        snapshot = checkpoints.load(epochs) if checkpoints else None
+        self.epochs = snapshot.epochs if snapshot and fit.warm.program.restore(snapshot.arrays) else []
+        for _ in self.epochs:
+            next(fit.orders)
+        self._saved = time.monotonic()
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        if not self._checkpoints:
+            return
+        ended = len(self.epochs) == self._last
+        due = self._checkpoints.keeps_last if ended else time.monotonic() - self._saved >= _CHECKPOINT_SECONDS
+        if due:
+            self._checkpoints.save(Snapshot(self.epochs, self._fit.warm.program.snapshot()))
+            self._saved = time.monotonic()
+
+    def end_fit(self) -> None:
+        if self._checkpoints and not self._checkpoints.keeps_last:
+            self._checkpoints.discard()
 
 
 class _Fit:

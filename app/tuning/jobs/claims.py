@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.tuning.database import clock
 from app.tuning.jobs.attempts import AttemptKey, Epochs, ErrorRecord, Lost, Released, fence, insert_epochs
 from app.tuning.jobs.outcomes import record, start_fit
+from app.tuning.jobs.rungs import find_rung
 from app.tuning.jobs.store import execute_change, lock_job
 from app.tuning.jobs.tables import ACTIVE_JOB, Attempt, Fit, Job, JobState, Outcome, State, Trial
 from app.tuning.jobs.workers import BY, MAY_CLAIM, MAY_TRAIN, rest_worker
@@ -40,6 +41,7 @@ class Claim(AttemptKey):
     spec: JobSpec
     params: dict[str, Value]
     n_resources: int | None = None  # of its rung
+    may_go_on: bool = False  # with more epochs, in the next rung
 
     @property
     def hyperparameters(self) -> dict[str, Value]:
@@ -137,7 +139,9 @@ def _begin(session: Session, job: Job, spec: JobSpec, fit: Fit, message_id: str)
     trial = session.get_one(Trial, (job.id, fit.trial_number))
     _check(spec, trial)
     start_fit(job, trial, fit)
-    return Claim(job.id, fit.id, fit.attempt, fit.trial_number, fit.fold, spec, trial.params, fit.n_resources)
+    may_go_on = spec.resource == "epochs" and find_rung(job, fit.bracket, fit.iter + 1) is not None
+    what = (fit.trial_number, fit.fold, spec, trial.params, fit.n_resources, may_go_on and not fit.is_refit)
+    return Claim(job.id, fit.id, fit.attempt, *what)
 
 
 def _check(spec: JobSpec, trial: Trial) -> None:

@@ -1,0 +1,129 @@
+"""A fit that goes on from a snapshot gives the bits of one that was never interrupted."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, train, training
+
+ROOT = Path(__file__).parents[2]
+SEED = 9
+KINDS: dict[str, Hyperparameters] = {
+    "adam with dropout": {"optimizer": "adam", "dropout_rate": 0.4},
+    "adamw with weight decay": {"optimizer": "adamw", "weight_decay": 0.01},
+    "nadam with penalties": {"optimizer": "nadam", "l1": 0.001, "l2": 0.01},
+    "rmsprop": {"optimizer": "rmsprop"},
+    "rmsprop with momentum": {"optimizer": "rmsprop", "momentum": 0.5},
+    "adagrad": {"optimizer": "adagrad"},
+    "sgd": {"optimizer": "sgd"},
+    "sgd with momentum, two blocks": {"optimizer": "sgd", "momentum": 0.9, "conv_blocks": 2, "kernel_size": 2},
+}
+
+
+class Kept:
+    """Snapshots in memory, one for each epoch."""
+
+    def __init__(self, keeps_last: bool = True) -> None:
+        self.keeps_last = keeps_last
+        self.snapshots: dict[int, training.Snapshot] = {}
+
+    def load(self, epochs: int) -> training.Snapshot | None:
+        known = [epoch for epoch in self.snapshots if epoch <= epochs]
+        return self.snapshots[max(known)] if known else None
+
+    def save(self, snapshot: training.Snapshot) -> None:
+        self.snapshots[len(snapshot.epochs)] = training.Snapshot(list(snapshot.epochs), snapshot.arrays)
+
+    def discard(self) -> None:
+        self.snapshots.clear()
+
+
+def fit(changes: Hyperparameters, checkpoints: Any, epochs: int = 3) -> tuple[Any, list[Any], list[Any]]:
+    """The scores, the epochs without their seconds and the final weights and slots of a fit."""
+    rows: list[training.Epoch] = []
+    hyperparameters = {**DEFAULTS, **changes, "epochs": epochs}
+    scores = training.train_network(hyperparameters, SPLIT, SEED, lambda _: None, rows.append, checkpoints)
+    program = next(reversed(training._programs.values())).program
+    values = [value.tobytes() for weight in program._list_weights() for value in (weight.value.numpy(),)]
+    found = (scores.accuracy, scores.loss, scores.hits)
+    return found, [row[:5] for row in rows], [*values, program.step.numpy(), program.momentum_product.numpy()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_fit_equals_an_uninterrupted_one_to_the_bit(kind: str) -> None:
+    changes = KINDS[kind]
+    whole = fit(changes, None)
+    for stop in (1, 2, 3):
+        kept = Kept()
+        assert fit(changes, kept, epochs=stop)[1] == whole[1][:stop]
+        train({**changes, "learning_rate": 0.1}, seed=6)  # another fit with the same program
+        assert fit(changes, kept) == whole
+    assert set(kept.snapshots) == {3}
+
+
+def test_a_fit_is_resumed_again_and_again() -> None:
+    kept = Kept()
+    for epochs in (1, 2, 3):
+        last = fit(KINDS["nadam with penalties"], kept, epochs)
+    assert last == fit(KINDS["nadam with penalties"], None)
+
+
+def test_a_refit_which_is_scored_once_is_resumed() -> None:
+    refit = SPLIT._replace(score_every_epoch=False)
+    rows: list[training.Epoch] = []
+    kept = Kept()
+    for epochs in (1, 3):
+        rows.clear()
+        resumed = training.train_network({**DEFAULTS, "epochs": epochs}, refit, SEED, lambda _: None, rows.append, kept)
+    whole = training.train_network({**DEFAULTS, "epochs": 3}, refit, SEED, lambda _: None, lambda _: None)
+    assert (resumed.accuracy, resumed.loss, resumed.hits) == (whole.accuracy, whole.loss, whole.hits)
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert (resumed.resumed_from, whole.resumed_from) == (1, None)
+
+
+def test_a_snapshot_of_another_architecture_is_not_used() -> None:
+    kept = Kept()
+    fit({"num_neurons": 8}, kept, epochs=1)
+    assert fit({}, kept) == fit({}, None)
+
+
+def test_long_fits_are_saved_as_they_go_and_forgotten_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    saved: list[int] = []
+
+    class Watched(Kept):
+        def save(self, snapshot: training.Snapshot) -> None:
+            super().save(snapshot)
+            saved.append(len(snapshot.epochs))
+
+    kept = Watched(keeps_last=False)
+    fit({}, kept)
+    assert (saved, kept.snapshots) == ([1, 2], {})
+    monkeypatch.undo()
+    saved.clear()
+    fit({}, kept)
+    assert saved == []
+
+
+@pytest.mark.slow
+def test_a_fit_is_resumed_in_another_process(tmp_path: Path) -> None:
+    kept = Kept()
+    fit({}, kept, epochs=2)
+    [snapshot] = kept.snapshots.values()
+    np.savez(tmp_path / "arrays.npz", **{str(number): part for number, part in enumerate(snapshot.arrays)})
+    code = (
+        "import sys, numpy as np\n"
+        "from tests.training.test_resuming import Kept, fit, training\n"
+        "stored = np.load(sys.argv[1])\n"
+        "epoch = training.Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
+        "kept = Kept()\n"
+        "kept.save(training.Snapshot([epoch] * 2, [stored[str(n)] for n in range(len(stored.files))]))\n"
+        "print(fit({}, kept)[0])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "arrays.npz")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(fit({}, None)[0])
