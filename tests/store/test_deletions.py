@@ -24,7 +24,7 @@ FITS = 600
 @pytest.fixture
 def large(engine: Engine) -> tuple[Engine, UUID]:
     """An ended job with several 100,000 epochs."""
-    ledger = Ledger(engine, audits=False)
+    ledger = Ledger(engine, audit_every=0)
     job_id = ledger.post(grid(FITS // 3, evaluation={"cv": 3, "refit": False}))
     claim = ledger.claim(job_id)
     ledger.cancel(job_id)

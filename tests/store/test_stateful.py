@@ -145,7 +145,7 @@ class Store(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(self.engine, audits=False)  # but once a step, below
+        self.ledger = Ledger(self.engine, audit_every=0)  # but once a step, below
         self.ledger.empty()
         self.jobs: dict[UUID, ModelJob] = {}
         self.held: list[Held] = []

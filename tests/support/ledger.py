@@ -52,17 +52,19 @@ def scored(accuracy: float, fit_seconds: float = 2.0) -> Result:
 
 
 class Ledger:
-    """Calls the store, each time in one transaction, and audits the whole database after each."""
+    """Calls the store, each time in one transaction, and audits the whole database after each, or every so many."""
 
-    def __init__(self, engine: Engine, audits: bool = True) -> None:
+    def __init__(self, engine: Engine, audit_every: int = 1) -> None:
         self.engine = engine
-        self._audits = audits
+        self._audit_every = audit_every  # 0: never
+        self._calls = 0
 
     def do(self, act: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in a transaction of its own."""
         with writing(self.engine) as session:
             done = act(session, *args, **kwargs)
-        if self._audits:
+        self._calls += 1
+        if self._audit_every and self._calls % self._audit_every == 0:
             self.audit()
         return done
 

@@ -221,6 +221,8 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
         record_place(session, job, trial, fit)
         if not find_rung(job, fit.bracket, fit.iter + 1):
             move_trial(job, trial, State.SUCCEEDED)
+        elif job.state == JobState.CANCELLING:  # the next rung will not be trained
+            move_trial(job, trial, State.CANCELLED)
         return True
     trial.error = next((one.error for one in fits if one.error), None)
     trial.validation_accuracy = trial.validation_accuracy_std = None
