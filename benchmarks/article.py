@@ -16,6 +16,7 @@ from app.tuning.settings import settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 SPEC: dict[str, Any] = json.loads((PROJECT / "examples" / "article-grid.json").read_text())
+SPEC["limits"]["reuse"] = False
 GRID: dict[str, list[Any]] = SPEC["search"]["param_grid"]
 QUICK_GRID: dict[str, list[Any]] = {"learning_rate": [0.01], "dropout_rate": [0.1, 0.2], "num_neurons": [128, 256, 512]}
 FOLDS: int = SPEC["evaluation"]["cv"]

@@ -25,7 +25,13 @@ def spec(trials: int, cv: int = 3, **more: Any) -> dict[str, Any]:
         "num_neurons": [128, 256, 512],
     }
     search = {"strategy": "random", "n_iter": trials, "param_distributions": distributions}
-    return {"dataset": {"name": "digits"}, "search": search, "evaluation": {"cv": cv}, **more}
+    return {
+        "dataset": {"name": "digits"},
+        "search": search,
+        "evaluation": {"cv": cv},
+        "limits": {"reuse": False},
+        **more,
+    }
 
 
 def database(url: str) -> Engine:

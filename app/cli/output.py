@@ -20,6 +20,7 @@ from app.cli.formatting import (
 )
 
 MAX_PIPE_WIDTH = 100_000  # columns, so that piped output is never wrapped or cut off
+MAX_TIED = 5  # trials that are named
 
 
 def print_json(document: Any) -> None:
@@ -111,11 +112,30 @@ def print_best(best: dict[str, Any]) -> None:
         print(f"  {name} {format_value(value)}")
     spread = f"{validation['std_accuracy']:.4f} over {len(validation['fold_accuracies'])} folds"
     print(f"Validation accuracy {validation['mean_accuracy']:.4f}, standard deviation {spread}")
+    if best.get("tied") is not None and best["selection"]["n_compared"] > 1:
+        print(_describe_selection(best))
     if test:
         low, high = test["accuracy_ci95"]
         print(
             f"Test accuracy {test['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {test['samples']:,} samples)"
         )
+
+
+def _describe_selection(best: dict[str, Any]) -> str:
+    """How sure the choice is, in one sentence."""
+    tied, corrected = best["tied"], best["corrected"]
+    if tied:
+        numbers = ", ".join(map(str, tied[:MAX_TIED])) + (", …" if tied[MAX_TIED:] else "")
+        others = f"{len(tied)} other{'s' if tied[1:] else ''} cannot be told from it ({numbers})"
+    else:
+        others = "no other ties with it"
+    sentence = f"Trial {best['trial']} was chosen; {others}"
+    if corrected:
+        low, high = corrected["ci95"]
+        compared = best["selection"]["n_compared"]
+        sentence += f"; corrected for having picked the best of {compared}: {corrected['accuracy']:.4f}"
+        sentence += f" ({low:.4f} to {high:.4f})"
+    return f"{sentence}."
 
 
 def _make_trial_row(trial: dict[str, Any], names: list[str]) -> list[Any]:

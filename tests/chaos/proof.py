@@ -76,7 +76,7 @@ def contradictions(site: Site, job_id: str) -> list[str]:
     ]
     for what, rows in (("fits", fits), ("trials", trials)):
         for state in State:
-            counted, real = getattr(job, f"{what}_{state}"), sum(row.state == state for row in rows)
+            counted, real = getattr(job, f"{what}_{state}", 0), sum(row.state == state for row in rows)
             if counted != real:
                 found.append(f"{what}_{state} says {counted}, and there are {real}")
     return found

@@ -48,6 +48,8 @@ def test_the_demo_prints_the_best_last(home: Path, service: Service) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"Tunewell already runs at {service.url}")
     assert lines[1].startswith("Grid search:")
+    assert any(line.startswith("The race saved 0 of 5 fits for the same winner") for line in lines)
+    assert any(line.startswith("Trial 1 was chosen; 1 other cannot be told from it (0); corrected") for line in lines)
     assert lines[-1].startswith("Test accuracy 0.9100")
 
 

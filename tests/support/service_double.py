@@ -26,6 +26,9 @@ BEST = {
     "trial": 1,
     "params": {"dropout_rate": 0.2, "num_neurons": 256},
     "validation": {"mean_accuracy": 0.9, "std_accuracy": 0.01, "fold_accuracies": [0.89, 0.91]},
+    "selection": {"rule": "best", "n_compared": 2},
+    "tied": [0],
+    "corrected": {"accuracy": 0.8912, "ci95": [0.87, 0.9134]},
     "test": {"accuracy": 0.91, "loss": 0.3, "samples": 360, "accuracy_ci95": [0.88, 0.94]},
     "refit_seconds": 1.0,
     "environment": None,
@@ -122,7 +125,7 @@ def closed_port() -> int:
 
 def job(state: str = "running", done: int = 0, **more: Any) -> dict[str, Any]:
     fits = {"total": 5, "queued": 5 - done, "running": 0, "succeeded": done, "failed": 0, "cancelled": 0}
-    trials = {"total": 2, "queued": 2, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+    trials = {"total": 2, "queued": 2, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "pruned": 0}
     best = {"trial": 1, "params": {"dropout_rate": 0.2}, "validation_accuracy": 0.9} if done else None
     document: dict[str, Any] = {
         "id": JOB_ID,

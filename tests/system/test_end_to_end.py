@@ -23,6 +23,7 @@ GRID = {
     "fixed": {"epochs": 4, "batch_size": 8, "num_neurons": 32, "filters": 8},
     "evaluation": {"cv": 3},
     "random_state": 7,
+    "limits": {"reuse": False},
 }
 MAX_API_MEBIBYTES = 200
 MEASURED = {"seconds", "fit_seconds", "refit_seconds", "started_at", "ended_at", "worker", "attempt", "job_id"}
