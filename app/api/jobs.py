@@ -1,14 +1,13 @@
-"""A job's life over REST: create, list, show, delete and cancel, one transaction each."""
+"""A job's life over REST: create, list, show and delete, one transaction each."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,11 +20,10 @@ from app.api.schemas import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
-from app.tuning.jobs import control, deletions, outcomes, queries, store
-from app.tuning.jobs.tables import ENDED_JOB, Job, JobState
+from app.tuning.jobs import deletions, queries, store
+from app.tuning.jobs.tables import ENDED_JOB, Job
 from app.tuning.search.candidates import count_trials, draw_candidates
 from app.tuning.search.spec import JobSpec
-from app.tuning.search.stored import UnreadableSpec
 
 NEW_JOB_ETAG = '"1"'  # every new job has version 1, so a replayed response has the same tag
 LARGE_JOB_TRIALS = 500
@@ -117,7 +115,7 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
         if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)
         best_params = queries.find_best_params(session, [job]).get(job.id)
-    return _json_response(JobResponse.of(job, best_params).model_dump_json(), headers=headers)
+    return json_response(JobResponse.of(job, best_params).model_dump_json(), headers=headers)
 
 
 @router.delete(
@@ -129,7 +127,7 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
 def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> None:
     """Delete an ended job with its trials."""
     with writing(database) as session:
-        job = _lock_job(session, job_id)
+        job = get_locked_job(session, job_id)
         if job.state not in ENDED_JOB:
             raise Conflict(
                 f"The job is {job.state}: cancel it first, or wait until it has ended.", polling_headers(job)
@@ -138,94 +136,23 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
     housekeeper.nudge()
 
 
-def describe_control(state: str) -> dict[str, Any]:
-    """The arguments of a route that changes a job's course."""
-    return {
-        "status_code": 202,
-        "response_model": JobResponse,
-        "responses": {
-            **describe_response(202, f"The job, {state}.", "ETag", "Retry-After"),
-            **describe_problems(403, 404, 409),
-        },
-    }
-
-
-@router.post("/{job_id}/cancel", **describe_control("cancelled or cancelling"))
-@in_writer_thread
-def cancel_job(job_id: UUID, database: Database) -> Response:
-    """Cancel a job: queued fits at once, running fits within two seconds."""
-    with _control(database, job_id) as (session, job):
-        if job.state in (JobState.SUCCEEDED, JobState.FAILED):
-            raise Conflict(f"The job has {job.state}: only jobs that have not ended can be cancelled.")
-        if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
-            outcomes.cancel_job(session, job)
-        return _changed_job(session, job)
-
-
-@router.post("/{job_id}/pause", **describe_control("paused"))
-@in_writer_thread
-def pause_job(job_id: UUID, database: Database) -> Response:
-    """Pause a job: nothing more is claimed; running fits are given back within two seconds, at no cost."""
-    with _control(database, job_id) as (session, job):
-        control.pause(job)
-        return _changed_job(session, job)
-
-
-@router.post("/{job_id}/resume", **describe_control("running again"))
-@in_writer_thread
-def resume_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> Response:
-    """Go on with a paused job."""
-    with _control(database, job_id) as (session, job):
-        control.resume(job)
-        response = _changed_job(session, job)
-    housekeeper.nudge()
-    return response
-
-
-@router.post("/{job_id}/retry", **describe_control("running again"))
-@in_writer_thread
-def retry_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> Response:
-    """Train the failed fits again, and only these; the winner is refitted after them."""
-    with _control(database, job_id) as (session, job):
-        control.retry_failed_fits(session, job)
-        response = _changed_job(session, job)
-    housekeeper.nudge()
-    return response
-
-
-@contextmanager
-def _control(database: Engine, job_id: UUID) -> Iterator[tuple[Session, Job]]:
-    """A transaction with the locked job; what is not possible is a 409."""
-    try:
-        with writing(database) as session:
-            yield session, _lock_job(session, job_id)
-    except (control.NotPossible, UnreadableSpec) as error:
-        raise Conflict(str(error)) from None
-
-
-def _changed_job(session: Session, job: Job) -> Response:
-    session.flush()
-    session.refresh(job)
-    best_params = queries.find_best_params(session, [job]).get(job.id)
-    headers = {"ETag": job_etag(job), **polling_headers(job)}
-    return _json_response(JobResponse.of(job, best_params).model_dump_json(), 202, headers)
-
-
 def job_etag(job: Job) -> str:
     """The ETag of a job: every change that a client can see increments the version."""
     return f'"{job.version}"'
 
 
-def _json_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response whose body is JSON already."""
     return Response(text, status, headers, "application/json")
 
 
 def _accepted_response(request: Request, text: str) -> Response:
     location = f"{request.scope.get('root_path', '')}/v1/jobs/{json.loads(text)['id']}"
-    return _json_response(text, 202, {"Location": location, "ETag": NEW_JOB_ETAG, "Retry-After": str(POLL_SECONDS)})
+    return json_response(text, 202, {"Location": location, "ETag": NEW_JOB_ETAG, "Retry-After": str(POLL_SECONDS)})
 
 
-def _lock_job(session: Session, job_id: UUID) -> Job:
+def get_locked_job(session: Session, job_id: UUID) -> Job:
+    """The job, locked until the transaction ends, or a 404."""
     job = store.lock_job(session, job_id)
     if job is None:
         raise NotFound("job")

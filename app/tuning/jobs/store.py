@@ -3,12 +3,13 @@
 Whatever changes a job locks its row first, so that its counters are right and no two changes deadlock.
 """
 
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CursorResult, Delete, Update, case, delete, func, insert, literal, select, true
+from sqlalchemy import CursorResult, Delete, Update, case, delete, exists, func, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
@@ -42,9 +43,12 @@ def insert_job(session: Session, spec: JobSpec, candidates: list[Candidate]) -> 
     )
     session.add(job)
     session.flush()
-    _insert_trials(session, job, candidates, plan)
+    first_rungs = (rung for rung in plan if rung.iter == 0 for _ in range(rung.n_candidates))
+    insert_trials(session, job, enumerate(zip(candidates, first_rungs, strict=True)))
+    if job.rungs:
+        _insert_first_places(session, job)
     for rung in plan:
-        insert = _insert_fits if rung.iter == 0 else _insert_open_fits
+        insert = insert_fits if rung.iter == 0 else insert_open_fits
         insert(session, job, spec, rung, rung_folds(spec, plan, rung))
     if spec.evaluation.refit:
         session.add(Fit(job_id=job.id, n_resources=max(rung.n_resources for rung in plan)))
@@ -95,9 +99,8 @@ def _estimate_cost(spec: JobSpec, plan: list[Rung], costs: list[float]) -> float
     return mean * folds * spec.train_share + max(costs) * spec.evaluation.refit
 
 
-def _insert_trials(session: Session, job: Job, candidates: list[Candidate], plan: list[Rung]) -> None:
-    first_rungs = [rung for rung in plan if rung.iter == 0 for _ in range(rung.n_candidates)]
-    numbered = enumerate(zip(candidates, first_rungs, strict=True))
+def insert_trials(session: Session, job: Job, numbered: Iterator[tuple[int, tuple[Candidate, Rung]]]) -> None:
+    """Write trials with these numbers, each in the first rung of its bracket."""
     while some := list(islice(numbered, ROWS_AT_ONCE)):
         session.execute(
             insert(Trial),
@@ -115,15 +118,17 @@ def _insert_trials(session: Session, job: Job, candidates: list[Candidate], plan
                 for number, (one, rung) in some
             ],
         )
-    if job.rungs:
-        slot = func.row_number().over(partition_by=Trial.bracket, order_by=Trial.number) - 1
-        columns = ["job_id", "bracket", "iter", "trial_number", "slot", "ended"]
-        rows = select(Trial.job_id, Trial.bracket, literal(0), Trial.number, slot, literal(False))
-        session.execute(insert(Place).from_select(columns, rows.where(Trial.job_id == job.id)))
 
 
-def _insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
-    """The fits of a bracket's first rung; in a race, those beyond the burn-in wait."""
+def _insert_first_places(session: Session, job: Job) -> None:
+    slot = func.row_number().over(partition_by=Trial.bracket, order_by=Trial.number) - 1
+    columns = ["job_id", "bracket", "iter", "trial_number", "slot", "ended"]
+    rows = select(Trial.job_id, Trial.bracket, literal(0), Trial.number, slot, literal(False))
+    session.execute(insert(Place).from_select(columns, rows.where(Trial.job_id == job.id)))
+
+
+def insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
+    """The fits of the trials of a bracket that have none, in its first rung; in a race, some wait."""
     numbers = [select(literal(fold).label("fold")) for fold in folds]
     fold = numbers[0].union_all(*numbers[1:]).subquery() if numbers[1:] else numbers[0].subquery()
     place = func.row_number().over(order_by=(Trial.cost.desc(), Trial.number, fold.c.fold))
@@ -132,11 +137,12 @@ def _insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: r
     columns += ["state", "attempt", "lost_attempts"]
     start = (literal(0), literal(State.QUEUED.value), literal(0), literal(0))
     rows = select(Trial.job_id, Trial.number, fold.c.fold, Trial.bracket, Trial.n_resources, claimable, *start)
-    mine = (Trial.job_id == job.id, Trial.bracket == rung.bracket)
+    none_yet = ~exists().where(Fit.job_id == job.id, Fit.trial_number == Trial.number)
+    mine = (Trial.job_id == job.id, Trial.bracket == rung.bracket, none_yet)
     session.execute(insert(Fit).from_select(columns, rows.join(fold, true()).where(*mine)))
 
 
-def _insert_open_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
+def insert_open_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: range) -> None:
     """The fits of a higher rung, whose trials are not known yet."""
     own = {"job_id": job.id, "bracket": rung.bracket, "iter": rung.iter, "n_resources": rung.n_resources}
     rows = ({**own, "fold": fold, "state": State.QUEUED} for _ in range(rung.n_candidates) for fold in folds)
