@@ -50,7 +50,7 @@ SEARCHES = {
     "HalvingRandomSearch": {"param_distributions", "n_candidates", *HALVING},
     "Hyperband": {"param_distributions", "resource", "min_resources", "max_resources", "factor", "brackets"},
 }
-COMMON = {"strategy", "points_to_evaluate"}
+COMMON = {"strategy", "points_to_evaluate", "forbidden"}
 COUNTS = {"total": 27, "queued": 20, "running": 1, "succeeded": 6, "failed": 0, "cancelled": 0}
 JOB_ID = "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11"
 ERROR = {"type": "ValueError", "message": "no", "traceback": "…"}

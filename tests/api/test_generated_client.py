@@ -78,9 +78,8 @@ def test_the_generated_client_posts_polls_and_fetches(generated: Path, tmp_path:
         job = part("api.jobs.create_job").sync(client=client, body=models.JobSpec.from_dict(posted))
         assert isinstance(job, models.Job) and job.state == "queued"
         shown = job.to_dict()["spec"]
-        assert {name: shown[name] for name in ("search", "fixed", "evaluation", "labels")} == {
-            name: posted[name] for name in ("search", "fixed", "evaluation", "labels")
-        }
+        for name in ("search", "fixed", "evaluation", "labels"):  # the response adds the defaults
+            assert shown[name] | posted[name] == shown[name]
         engine = connect(url)
         drive(engine, str(job.id), steady)
         engine.dispose()

@@ -59,6 +59,15 @@ def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None
     }
 
 
+def test_a_job_counts_the_points_that_it_skips(client: TestClient) -> None:
+    search = grid(4)["search"] | {"forbidden": [{"learning_rate": 0.0001}]}
+    job = post(client, grid(4) | {"search": search})
+    assert (job["trials"]["total"], job["skipped"]) == (3, 1)
+    assert job["spec"]["search"]["forbidden"] == search["forbidden"]
+    shown = client.get(f"/v1/jobs/{job['id']}/trials").json()["items"]
+    assert [trial["number"] for trial in shown] == [0, 1, 2]
+
+
 def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
     job = post(sqlite_client, {"search": {"strategy": "random", "param_distributions": {"l1": [0, 1]}}})
     assert job["spec"] == {
@@ -70,6 +79,7 @@ def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
             "param_distributions": {"l1": [0, 1]},
             "n_iter": 10,
             "points_to_evaluate": [],
+            "forbidden": [],
         },
         "fixed": {},
         "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},

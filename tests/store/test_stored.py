@@ -25,10 +25,15 @@ UNREADABLE: dict[str, dict[str, Any]] = {
     "data set": {"dataset": {"name": "fashion_mnist"}},
     "evaluation": {"evaluation": {"cv": 25}},
     "searched hyperparameter": {
-        "search": {"strategy": "grid", "param_grid": {"num_heads": [2]}, "points_to_evaluate": []}
+        "search": {"strategy": "grid", "param_grid": {"num_heads": [2]}, "points_to_evaluate": [], "forbidden": []}
     },
     "searched value": {
-        "search": {"strategy": "grid", "param_grid": {"activation": ["relu", "swish"]}, "points_to_evaluate": []}
+        "search": {
+            "strategy": "grid",
+            "param_grid": {"activation": ["relu", "swish"]},
+            "points_to_evaluate": [],
+            "forbidden": [],
+        }
     },
     "drawn hyperparameter": {
         "search": {
@@ -36,6 +41,7 @@ UNREADABLE: dict[str, dict[str, Any]] = {
             "param_distributions": [{"num_heads": {"distribution": "randint", "low": 1, "high": 9}}],
             "n_iter": 10,
             "points_to_evaluate": [],
+            "forbidden": [],
         }
     },
     "distribution": {

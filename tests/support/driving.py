@@ -47,6 +47,7 @@ ARTICLE = {
             "num_neurons": [128, 256, 512],
         },
         "points_to_evaluate": [],
+        "forbidden": [],
     },
     "fixed": {"epochs": 2, "batch_size": 32},
     "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},

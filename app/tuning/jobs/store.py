@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
 from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Origin, Place, State, Trial
-from app.tuning.search.models import Candidate
+from app.tuning.search.models import Candidate, Candidates
 from app.tuning.search.plan import cost_share, make_plan, rung_folds
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spec import JobSpec
@@ -23,7 +23,7 @@ KEY_LIFETIME = timedelta(hours=24)
 ROWS_AT_ONCE = 500  # so that the largest job takes little memory
 
 
-def insert_job(session: Session, spec: JobSpec, candidates: list[Candidate]) -> Job:
+def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
     """Write the job with its trials and fits; places in higher rungs and the refit wait for their trial."""
     plan = make_plan(spec, len(candidates))
     folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) for rung in plan)
@@ -39,6 +39,7 @@ def insert_job(session: Session, spec: JobSpec, candidates: list[Candidate]) -> 
         fits_queued=fits,
         cost_left=_estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         rungs=[{**rung._asdict(), "state": State.QUEUED} for rung in plan] if spec.resource else None,
+        skipped=candidates.skipped,
         created_at=clock(0),
     )
     session.add(job)

@@ -12,33 +12,38 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils.random import sample_without_replacement
 
 from app.tuning.search.datasets import DATASETS, Dataset
-from app.tuning.search.models import MODELS, Candidate, Model, check_value
+from app.tuning.search.forbidden import check_forbidden, compile_forbidden, is_forbidden
+from app.tuning.search.models import MODELS, Candidate, Candidates, Model, Value
 from app.tuning.search.plan import count_draws, make_plan
-from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, raise_if_rejected
+from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected, reject_value
 from app.tuning.search.spaces import Distribution
 from app.tuning.search.spec import CrossValidation, JobSpec
-from app.tuning.search.strategies import GridSearch, HalvingGridSearch
+from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband
 
+Point = dict[str, Value]
 MAX_TRIALS = 10_000
+# A search gives up once more draws are forbidden than so many, and so many for each that is allowed.
+SPARE_DRAWS, DRAWS_PER_TRIAL = 10_000, 10
 MAX_POINTS = 2**63 - 1  # combinations of lists: the limit of scikit-learn's sampler
 
 
-def draw_candidates(spec: JobSpec) -> list[Candidate]:
+def draw_candidates(spec: JobSpec) -> Candidates:
     """The job's trials in the order of scikit-learn's `ParameterGrid` or `ParameterSampler`.
 
     Raises:
         SpecRejected: the search is too large, or it does not fit the model or the data set.
     """
-    for check in (_check_dataset, _check_count, _check_space):
+    for check in (_check_dataset, _check_count, _check_space, check_forbidden):
         raise_if_rejected(check(spec))
-    plan = make_plan(spec, count_trials(spec))
+    points, skipped = _list_allowed(spec)
+    plan = make_plan(spec, len(points))
     most = max(rung.n_resources for rung in plan)
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
-    drawn = ({name: _to_python(value) for name, value in params.items()} for params in _list_points(spec))
     given = len(spec.search.points_to_evaluate)
-    found: list[Candidate] = []
+    found = Candidates()
+    found.skipped = skipped
     rejections: list[Rejection] = []
-    for number, params in enumerate(drawn):
+    for number, params in enumerate(points):
         try:
             candidate = model.model_validate(spec.hyperparameters(params, most))
             cost = candidate.training_cost(dataset.shape, dataset.classes)
@@ -75,30 +80,70 @@ def _count_points(spec: JobSpec) -> int | None:
     return None
 
 
-def _list_points(spec: JobSpec) -> Iterator[Mapping[str, Any]]:
-    """The given points, then those of the search: a grid's all, else so many that there are enough with the given."""
-    yield from spec.search.points_to_evaluate
-    drawn = count_trials(spec) - len(spec.search.points_to_evaluate)
-    if drawn > 0:
-        yield from _draw(spec, drawn)
+def _list_allowed(spec: JobSpec) -> tuple[list[Point], int]:
+    """The given points, then the allowed ones of the search, and how many forbidden points came before the last.
+
+    Raises:
+        SpecRejected: too few points are allowed.
+    """
+    given = spec.search.points_to_evaluate
+    wanted = count_trials(spec) - len(given)
+    conjunctions = compile_forbidden(spec)
+    allowed: list[Point] = []
+    skipped = 0
+    for point in _draw(spec, wanted) if wanted else ():
+        params = {name: _to_python(value) for name, value in point.items()}
+        if conjunctions and is_forbidden(conjunctions, spec.fill(params)):
+            skipped += 1
+        else:
+            allowed.append(params)
+        if len(allowed) == wanted or skipped > SPARE_DRAWS + DRAWS_PER_TRIAL * len(allowed):
+            break
+    _check_allowed(spec, len(allowed), wanted, skipped)
+    return [*given, *allowed], skipped
 
 
-def _draw(spec: JobSpec, number: int) -> Iterator[Mapping[str, Any]]:
+def _check_allowed(spec: JobSpec, allowed: int, wanted: int, skipped: int) -> None:
+    """A grid may have fewer points than wanted, and so may a search over lists that has seen all; but not none."""
+    exhausted = spec.search.space_field == "param_grid" or allowed + skipped == _count_points(spec)
+    enough = exhausted and (allowed or spec.search.points_to_evaluate) and not isinstance(spec.search, Hyperband)
+    if allowed < wanted and not enough:
+        left = f"leaves {f'only {allowed:,}' if allowed else 'nothing'} of the {allowed + skipped:,} points seen"
+        message = f"{left}, where the search needs {wanted:,}: forbid less, or search more values"
+        raise SpecRejected([(("search", "forbidden"), message)])
+
+
+def _draw(spec: JobSpec, wanted: int) -> Iterator[Mapping[str, Any]]:
+    """The points of a grid, or the stream of a search's draws: longer than wanted if some may be forbidden."""
     spaces = spec.search.spaces
     if isinstance(spec.search, GridSearch | HalvingGridSearch):
         return iter(ParameterGrid(spaces))
+    longest = wanted + (SPARE_DRAWS + DRAWS_PER_TRIAL * wanted if spec.search.forbidden else 0)
     if points := _count_points(spec):
-        return _draw_points(spaces, points, number, spec.random_state)
-    return iter(ParameterSampler(spaces, number, random_state=spec.random_state))
+        return _draw_points(spaces, points, wanted, longest, spec.random_state)
+    return iter(ParameterSampler(spaces, longest, random_state=spec.random_state))
 
 
-def _draw_points(spaces: list[dict[str, Any]], points: int, n_iter: int, seed: int) -> Iterator[Mapping[str, Any]]:
-    """The same draws as `ParameterSampler`, which takes minutes for thousands of lists."""
+def _draw_points(
+    spaces: list[dict[str, Any]], points: int, wanted: int, longest: int, seed: int
+) -> Iterator[Mapping[str, Any]]:
+    """The same draws as `ParameterSampler`, which takes minutes for thousands of lists; then further ones."""
     grids = [ParameterGrid(space) for space in spaces]
     starts = list(accumulate((len(grid) for grid in grids), initial=0))
-    for point in sample_without_replacement(points, n_iter, random_state=RandomState(seed)):
+    for point in _sample(points, wanted, longest, RandomState(seed)):
         which = bisect_right(starts, point) - 1
         yield grids[which][point - starts[which]]
+
+
+def _sample(points: int, wanted: int, longest: int, generator: RandomState) -> Iterator[int]:
+    """Different numbers below `points`: scikit-learn's sample of as many as wanted, as if nothing was forbidden, then
+    those of a second, longer sample by the same generator that were not in the first."""
+    first = sample_without_replacement(points, wanted, random_state=generator)
+    yield from first
+    if longest > wanted:
+        seen = set(first)
+        others = sample_without_replacement(points, min(points, longest), random_state=generator)
+        yield from (one for one in others if one not in seen)
 
 
 def _to_python(value: Any) -> Any:
@@ -140,7 +185,7 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
 def _check_space(spec: JobSpec) -> Iterator[Rejection]:
     model = MODELS[spec.model]
     for name, value in spec.fixed.items():
-        yield from _check_value(model, ("fixed", name), name, value)
+        yield from reject_value(model, ("fixed", name), name, value)
     searched = spec.search.space_field
     posted = getattr(spec.search, searched)
     for position, one in enumerate(spec.search.spaces):
@@ -152,7 +197,7 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
                 yield (*where, name), f"{name} is also in `fixed`: use it once"
             elif isinstance(space, list):
                 for index, value in enumerate(space):
-                    yield from _check_value(model, (*where, name, index), name, value)
+                    yield from reject_value(model, (*where, name, index), name, value)
             else:
                 yield from _check_distribution(model, (*where, name), name, space)
     for index, point in enumerate(spec.search.points_to_evaluate):
@@ -161,17 +206,7 @@ def _check_space(spec: JobSpec) -> Iterator[Rejection]:
             if name == spec.resource or name in spec.fixed:
                 yield place, f"{name} is {'the resource' if name == spec.resource else 'in `fixed`'}: leave it out here"
             else:
-                yield from _check_value(model, place, name, value)
-
-
-def _check_value(model: type[Model], where: tuple[str | int, ...], name: str, value: Any) -> Iterator[Rejection]:
-    if name not in model.model_fields:
-        yield where, f"Unknown hyperparameter of {model.name}; expected one of {', '.join(sorted(model.model_fields))}"
-        return
-    try:
-        check_value(model, name, value)
-    except ValidationError as error:
-        yield where, error.errors(include_input=False)[0]["msg"]
+                yield from reject_value(model, place, name, value)
 
 
 def _check_distribution(
@@ -185,7 +220,7 @@ def _check_distribution(
     # A draw may be as close to an end as the neighbouring float; a draw of the end itself is checked afterwards.
     ends = (int(low), int(high)) if whole else (math.nextafter(low, high), math.nextafter(high, low))
     for end in ends:
-        for _, message in _check_value(model, where, name, end):
+        for _, message in reject_value(model, where, name, end):
             yield where, f"{message}; the distribution ranges from {low} to {high}"
 
 
@@ -199,6 +234,12 @@ def _check_count(spec: JobSpec) -> Iterator[Rejection]:
         yield (
             ("search",),
             f"{shown} trials: a job has at most {MAX_TRIALS:,}; search fewer values, or use random search",
+        )
+    elif isinstance(spec.search, Hyperband) and trials < (draws := count_draws(spec)):
+        yield (
+            ("search", "param_distributions"),
+            f"the lists have {trials:,} combinations, but the brackets need {draws:,} candidates: search more values, "
+            "or use a larger min_resources or fewer brackets",
         )
     elif not isinstance(spec.search, GridSearch | HalvingGridSearch) and (_count_points(spec) or 0) > MAX_POINTS:
         yield ("search", "param_distributions"), f"the lists must have at most {MAX_POINTS:,} combinations in total"

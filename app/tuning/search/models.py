@@ -136,3 +136,9 @@ class Candidate:
     params: dict[str, Value]
     multiply_adds: float
     origin: str = "search"  # or "given", in `points_to_evaluate`
+
+
+class Candidates(list[Candidate]):
+    """A job's candidates, and how many forbidden points were left out, or drawn again."""
+
+    skipped = 0

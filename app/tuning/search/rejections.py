@@ -1,9 +1,15 @@
 """How a posted job is rejected: where in it, and what is expected there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.tuning.search.models import Model, check_value
 
 MAX_REJECTIONS = 10
-Rejection = tuple[tuple[str | int, ...], str]  # the path in the posted job, and what is expected there
+Where = tuple[str | int, ...]  # a path in the posted job
+Rejection = tuple[Where, str]  # and what is expected there
 
 
 class SpecRejected(Exception):
@@ -19,3 +25,14 @@ def raise_if_rejected(rejections: Iterable[Rejection]) -> None:
     some = [rejection for rejection, _ in zip(rejections, range(MAX_REJECTIONS), strict=False)]
     if some:
         raise SpecRejected(some)
+
+
+def reject_value(model: type[Model], where: Where, name: str, value: Any) -> Iterator[Rejection]:
+    """What is wrong with a hyperparameter's name or value, if anything."""
+    if name not in model.model_fields:
+        yield where, f"Unknown hyperparameter of {model.name}; expected one of {', '.join(sorted(model.model_fields))}"
+        return
+    try:
+        check_value(model, name, value)
+    except ValidationError as error:
+        yield where, error.errors(include_input=False)[0]["msg"]

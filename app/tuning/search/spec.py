@@ -197,3 +197,8 @@ class JobSpec(Strict):
         """A candidate's complete hyperparameters: its rung's epochs, searched, fixed, then the model's defaults."""
         own = {"epochs": n_resources} if self.resource == "epochs" and n_resources else {}
         return MODELS[self.model].model_validate({**self.fixed, **params, **own}).model_dump()
+
+    def fill(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """A point's complete hyperparameters, unchecked: they may not be possible together."""
+        fields = MODELS[self.model].model_fields
+        return {**{name: field.default for name, field in fields.items()}, **self.fixed, **params}

@@ -19,6 +19,18 @@ Points = Annotated[
         description="Candidates that come first: in addition to a grid's, as part of the number that a search draws.",
     ),
 ]
+Operand = Value | list[Value] | dict[Literal["param"], str]
+Comparison = dict[Literal["eq", "ne", "lt", "le", "gt", "ge", "in"], Operand]
+# Its conditions are checked against the model in `forbidden`.
+Forbidden = Annotated[
+    list[dict[str, Annotated[Value | Comparison, SkipValidation]]],
+    Field(
+        max_length=50,
+        description="Combinations that are left out, each a list of conditions on complete hyperparameters that hold "
+        "together: a value, or operators with a value (`in`: a list of values) or with another hyperparameter, as in "
+        '`{"optimizer": "sgd", "num_neurons": {"lt": {"param": "filters"}}}`.',
+    ),
+]
 
 
 class _Search(Strict):
@@ -35,18 +47,21 @@ class _Search(Strict):
 class _OverGrid(_Search):
     space_field = "param_grid"
     param_grid: ParamGrid
+    points_to_evaluate: Points = Field([])
+    forbidden: Forbidden = Field([])
 
 
 class _OverDistributions(_Search):
     space_field = "param_distributions"
     param_distributions: ParamDistributions
+    points_to_evaluate: Points = Field([])
+    forbidden: Forbidden = Field([])
 
 
 class GridSearch(_OverGrid):
     """Every point of the grid, in the order of scikit-learn's `ParameterGrid`."""
 
     strategy: Literal["grid"]
-    points_to_evaluate: Points = Field([])
 
 
 class RandomSearch(_OverDistributions):
@@ -54,7 +69,6 @@ class RandomSearch(_OverDistributions):
 
     strategy: Literal["random"]
     n_iter: Count = 10
-    points_to_evaluate: Points = Field([])
 
 
 class Halving(_Search):
@@ -88,7 +102,6 @@ class HalvingGridSearch(Halving, _OverGrid):
         "exhaust",
         description="Of each candidate in the first rung; `exhaust`: so many that the last rung uses the most.",
     )
-    points_to_evaluate: Points = Field([])
 
 
 class HalvingRandomSearch(Halving, _OverDistributions):
@@ -101,7 +114,6 @@ class HalvingRandomSearch(Halving, _OverDistributions):
     min_resources: Amount | Literal["exhaust", "smallest"] = Field(
         "smallest", description="Of each candidate in the first rung."
     )
-    points_to_evaluate: Points = Field([])
 
 
 class Hyperband(_OverDistributions):
@@ -115,7 +127,6 @@ class Hyperband(_OverDistributions):
     )
     factor: float = Field(3, gt=1, le=10_000, description="Each rung keeps one in so many candidates.")
     brackets: Count | None = Field(None, description="How many, beginning with the one of most candidates; null: all.")
-    points_to_evaluate: Points = Field([])
 
 
 Search = Annotated[
