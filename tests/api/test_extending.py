@@ -73,12 +73,22 @@ def shown(client: TestClient, job_id: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("fits", [0, 5, 17, None])
 @pytest.mark.parametrize("case", CASES)
-def test_the_rows_are_those_of_a_job_that_was_posted_so(
-    case: str, fits: int | None, client: TestClient, engine: Engine
+def test_the_rows_are_those_of_a_job_that_was_posted_so(case: str, client: TestClient, engine: Engine) -> None:
+    extend_after(None, *CASES[case], client, engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fits", [0, 5, 17])
+@pytest.mark.parametrize("case", CASES)
+def test_a_running_job_is_extended(case: str, fits: int, sqlite_client: TestClient, sqlite_engine: Engine) -> None:
+    extend_after(fits, *CASES[case], sqlite_client, sqlite_engine)
+
+
+def extend_after(
+    fits: int | None, search: dict[str, Any], extension: dict[str, Any], client: TestClient, engine: Engine
 ) -> None:
-    search, extension = CASES[case]
+    """Extend a job after so many fits, or at its end, and compare it with one that was posted so."""
     expected = post(client, job_of({**search, **extension}))["id"]
     drive(engine, expected, score)
     job_id = post(client, job_of(search))["id"]
