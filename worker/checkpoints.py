@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-import zipfile
+import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from app.tuning.settings import settings
-from worker.cnn.trainer import Epoch, Snapshot
+from worker.cnn.state import Epoch, Snapshot
 
 FREE_BYTES = 2**28  # that a checkpoint leaves on the disk
+STALE_SECONDS = 3600  # after which a file that is still being written has been left by a killed process
 SUFFIX = ".npz"
 log = logging.getLogger("tunewell.worker")
 
@@ -51,7 +52,7 @@ class FitCheckpoints:
             _write(path, snapshot)
             self._make_room(path)
         except OSError as error:
-            _log_once("checkpoint not written", str(error))
+            _log_once("checkpoint not written", error.strerror or str(error))  # without the path, which differs
             return
         self._discard_before(epoch)
 
@@ -69,11 +70,15 @@ class FitCheckpoints:
         return [(int(number), path) for number, path in numbered if number.isdecimal()]
 
     def _make_room(self, newest: Path) -> None:
-        """Delete the least recently used files, and those that a killed process has left, until all fit."""
+        """Delete what killed processes have left, and the least recently used files until all fit."""
         files = []
-        for path in self._folder.iterdir():
+        for path in self._folder.glob(f"*{SUFFIX}*"):
             with suppress(OSError):  # deleted by another worker
-                files.append((path == newest, path.stat().st_mtime, path.stat().st_size, path))
+                found = path.stat()
+                if path.suffix == SUFFIX:
+                    files.append((path == newest, found.st_mtime, found.st_size, path))
+                elif time.time() - found.st_mtime > STALE_SECONDS:
+                    _delete(path)
         total = sum(size for *_, size, _ in files)
         for _, _, size, path in sorted(files):
             if total <= self._most:
@@ -84,14 +89,16 @@ class FitCheckpoints:
 
 def _read(path: Path) -> Snapshot | None:
     try:
-        # Opened here, because numpy does not close a file that it cannot read. Each part's checksum is verified.
+        # Opened here, because numpy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if damaged := stored.zip.testzip():  # each part's checksum; numpy verifies only what it reads
+                raise ValueError(f"the checksum of {damaged} is wrong")
             arrays = [stored[str(number)] for number in range(len(stored.files) - 1)]
             rows = json.loads(stored["epochs"].tobytes())
         return Snapshot([Epoch(*row) for row in rows], arrays)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive may raise nearly any
         log.warning("checkpoint not readable: the fit starts anew", extra={"reason": type(error).__name__})
         _delete(path)
         return None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, train, training
+from worker.cnn import state
 
 ROOT = Path(__file__).parents[2]
 SEED = 9
@@ -29,28 +30,27 @@ class Kept:
 
     def __init__(self, keeps_last: bool = True) -> None:
         self.keeps_last = keeps_last
-        self.snapshots: dict[int, training.Snapshot] = {}
+        self.snapshots: dict[int, state.Snapshot] = {}
 
-    def load(self, epochs: int) -> training.Snapshot | None:
+    def load(self, epochs: int) -> state.Snapshot | None:
         known = [epoch for epoch in self.snapshots if epoch <= epochs]
         return self.snapshots[max(known)] if known else None
 
-    def save(self, snapshot: training.Snapshot) -> None:
-        self.snapshots[len(snapshot.epochs)] = training.Snapshot(list(snapshot.epochs), snapshot.arrays)
+    def save(self, snapshot: state.Snapshot) -> None:
+        self.snapshots[len(snapshot.epochs)] = state.Snapshot(list(snapshot.epochs), snapshot.arrays)
 
     def discard(self) -> None:
         self.snapshots.clear()
 
 
 def fit(changes: Hyperparameters, checkpoints: Any, epochs: int = 3) -> tuple[Any, list[Any], list[Any]]:
-    """The scores, the epochs without their seconds and the final weights and slots of a fit."""
-    rows: list[training.Epoch] = []
+    """The scores, the epochs without their seconds, and the final weights and the optimizer's state of a fit."""
+    rows: list[state.Epoch] = []
     hyperparameters = {**DEFAULTS, **changes, "epochs": epochs}
     scores = training.train_network(hyperparameters, SPLIT, SEED, lambda _: None, rows.append, checkpoints)
     program = next(reversed(training._programs.values())).program
-    values = [value.tobytes() for weight in program._list_weights() for value in (weight.value.numpy(),)]
     found = (scores.accuracy, scores.loss, scores.hits)
-    return found, [row[:5] for row in rows], [*values, program.step.numpy(), program.momentum_product.numpy()]
+    return found, [row[:5] for row in rows], [array.tobytes() for array in program.snapshot()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,7 +74,7 @@ def test_a_fit_is_resumed_again_and_again() -> None:
 
 def test_a_refit_which_is_scored_once_is_resumed() -> None:
     refit = SPLIT._replace(score_every_epoch=False)
-    rows: list[training.Epoch] = []
+    rows: list[state.Epoch] = []
     kept = Kept()
     for epochs in (1, 3):
         rows.clear()
@@ -85,18 +85,50 @@ def test_a_refit_which_is_scored_once_is_resumed() -> None:
     assert (resumed.resumed_from, whole.resumed_from) == (1, None)
 
 
-def test_a_snapshot_of_another_architecture_is_not_used() -> None:
+@pytest.mark.parametrize("other", [{"num_neurons": 8}, {"optimizer": "sgd"}], ids=str)
+def test_a_snapshot_of_another_architecture_is_not_used(other: Hyperparameters) -> None:
     kept = Kept()
-    fit({"num_neurons": 8}, kept, epochs=1)
+    fit(other, kept, epochs=1)
     assert fit({}, kept) == fit({}, None)
+    assert set(kept.snapshots) == {3}
+
+
+def test_a_snapshot_of_more_epochs_than_wanted_is_not_used() -> None:
+    kept = Kept()
+    fit({}, kept)
+    kept.snapshots[2] = kept.snapshots.pop(3)
+    assert fit({}, kept, epochs=2) == fit({}, None, epochs=2)
+
+
+class Stopped(Exception):
+    """Raised by a report, as when a worker is stopped."""
+
+
+def test_a_fit_that_is_stopped_goes_on_from_its_last_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "SNAPSHOT_SECONDS", 0.0)
+    kept = Kept(keeps_last=False)
+    ended: list[state.Epoch] = []
+
+    def stop(_: float) -> None:
+        if len(kept.snapshots) == 2:  # in the third epoch
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        training.train_network({**DEFAULTS, "epochs": 4}, SPLIT, SEED, stop, ended.append, kept)
+    assert [row.epoch for row in ended] == [1, 2]
+    trained: list[state.Epoch] = []
+    resumed = training.train_network({**DEFAULTS, "epochs": 4}, SPLIT, SEED, lambda _: None, trained.append, kept)
+    assert resumed.resumed_from == 2
+    assert (resumed.accuracy, resumed.loss, resumed.hits) == fit({}, None, epochs=4)[0]
+    assert trained[:2] == ended
 
 
 def test_long_fits_are_saved_as_they_go_and_forgotten_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(state, "SNAPSHOT_SECONDS", 0.0)
     saved: list[int] = []
 
     class Watched(Kept):
-        def save(self, snapshot: training.Snapshot) -> None:
+        def save(self, snapshot: state.Snapshot) -> None:
             super().save(snapshot)
             saved.append(len(snapshot.epochs))
 
@@ -114,14 +146,14 @@ def test_a_fit_is_resumed_in_another_process(tmp_path: Path) -> None:
     kept = Kept()
     fit({}, kept, epochs=2)
     [snapshot] = kept.snapshots.values()
-    np.savez(tmp_path / "arrays.npz", **{str(number): part for number, part in enumerate(snapshot.arrays)})
+    np.savez(tmp_path / "arrays.npz", *snapshot.arrays)
     code = (
         "import sys, numpy as np\n"
-        "from tests.training.test_resuming import Kept, fit, training\n"
+        "from tests.training.test_resuming import Kept, fit, state\n"
         "stored = np.load(sys.argv[1])\n"
-        "epoch = training.Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
+        "epoch = state.Epoch(0, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
         "kept = Kept()\n"
-        "kept.save(training.Snapshot([epoch] * 2, [stored[str(n)] for n in range(len(stored.files))]))\n"
+        "kept.save(state.Snapshot([epoch] * 2, [stored[f'arr_{n}'] for n in range(len(stored.files))]))\n"
         "print(fit({}, kept)[0])\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "arrays.npz")]

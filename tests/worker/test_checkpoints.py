@@ -1,5 +1,6 @@
 """Checkpoints are a cache: whatever happens to the files, the table is the same."""
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import checkpoints, fit
 from worker.checkpoints import FitCheckpoints
-from worker.cnn.trainer import Epoch, Snapshot
+from worker.cnn.state import Epoch, Snapshot
 
 EPOCHS = [Epoch(epoch, 0.5, 0.25, None, float("nan"), 1.0) for epoch in (1, 2, 3)]
 ARRAYS: list[Any] = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7)]
@@ -88,12 +89,24 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def encrypt(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] ^= 1  # the flag in the archive's directory
+    path.write_bytes(content)
+
+
+def compress(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] ^= 64  # a method that nobody knows
+    path.write_bytes(content)
+
+
 def pickle(path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, allow_pickle=True, epochs=np.array([{}], dtype=object))
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, pickle])
+@pytest.mark.parametrize("damage", [cut, flip, empty, encrypt, compress, pickle])
 def test_a_damaged_file_is_deleted_and_the_fit_starts_anew(damage: Callable[[Path], None], home: Path) -> None:
     kept = keep("a", 1)
     damage(files(home)[0])
@@ -112,6 +125,30 @@ def test_the_least_recently_used_files_are_deleted_first(home: Path, monkeypatch
     assert kept.load(1)
     keep("c", 1)
     assert [path.name for path in files(home)] == ["a.1.npz", "c.1.npz"]
+
+
+def test_only_files_of_killed_processes_are_deleted_among_those_being_written(home: Path) -> None:
+    keep("a", 1)
+    young, old = (home / "checkpoints" / f"a.2.npz.{number}" for number in (1, 2))
+    for path in (young, old):
+        path.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    keep("b", 1)
+    assert [path.name for path in files(home)] == ["a.1.npz", "a.2.npz.1", "b.1.npz"]
+
+
+def test_a_full_disk_is_logged_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"file {descriptor}")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    checkpoints._log_once.cache_clear()
+    for key in "abc":
+        keep(key, 1)
+    assert [record.getMessage() for record in caplog.records] == ["checkpoint not written"]
+    assert files(home) == []
 
 
 def test_none_are_written_where_none_are_wanted_or_possible(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import fit
 from worker.cnn import trainer
+from worker.cnn.state import Checkpoints
 
 SIZE, TRAIN, TEST = 6, 90, 30
 
@@ -65,7 +66,7 @@ def train_neighbours(
     seed: int,
     report: trainer.Report,
     on_epoch: trainer.OnEpoch,
-    checkpoints: trainer.Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> trainer.Scores:
     report(15.0)
     model = KNeighborsClassifier(int(hyperparameters["neighbours"]))

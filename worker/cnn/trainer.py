@@ -12,6 +12,7 @@ import numpy as np
 from worker import memory
 from worker.cnn import program, tensors
 from worker.cnn.architecture import Architecture
+from worker.cnn.state import Checkpoints, Epoch, Keeper
 from worker.processor import name_processor
 
 REVISION = 1  # raised by every change of the bits of results
@@ -19,7 +20,6 @@ _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
-_CHECKPOINT_SECONDS = 60.0
 
 
 class Split(NamedTuple):
@@ -36,17 +36,6 @@ class Split(NamedTuple):
     score_every_epoch: bool
 
 
-class Epoch(NamedTuple):
-    """One pass over the training rows: Keras's running means while training, then the scores if requested."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-
-
 class Scores(NamedTuple):
     """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
 
@@ -57,28 +46,6 @@ class Scores(NamedTuple):
     # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
     hits: bytes | None = None
     resumed_from: int | None = None  # the epoch of the snapshot that it went on from
-
-
-class Snapshot(NamedTuple):
-    """All that a fit needs to go on, bit for bit: its epochs so far, the weights and the optimizer's state."""
-
-    epochs: list[Epoch]
-    arrays: list[np.ndarray]
-
-
-class Checkpoints(Protocol):
-    """Where a fit's snapshots are kept, or not: it is a cache."""
-
-    keeps_last: bool  # whether a fit of more epochs may follow
-
-    def load(self, epochs: int) -> Snapshot | None:
-        """The latest snapshot after at most so many epochs."""
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot, if possible."""
-
-    def discard(self) -> None:
-        """Forget the fit's snapshots."""
 
 
 Report = Callable[[float], None]
@@ -179,10 +146,11 @@ def train_network(
     warm = _get_warm(shape)
     warm.program.reset(seed)
     fit = _Fit(warm, split, hyperparameters, seed, report)
-    fit_seconds = score_seconds = 0.0
     epochs = int(hyperparameters["epochs"])
-    keeper = _Keeper(fit, epochs, checkpoints)
+    keeper = Keeper(warm.program, epochs, checkpoints)
+    keeper.resume(fit.orders)
     scored = fit.score() if len(keeper.epochs) == epochs else None
+    fit_seconds, score_seconds = 0.0, scored.seconds if scored else 0.0
     for row in keeper.epochs:
         on_epoch(row)
     resumed_from = len(keeper.epochs) or None
@@ -201,36 +169,10 @@ def train_network(
             means.seconds + (reported.seconds if reported else 0.0),
         )
         on_epoch(row)
-        keeper.end_epoch(row)
+        keeper.end_epoch(row, report)
     assert scored is not None
     keeper.end_fit()
     return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
-
-
-class _Keeper:
-    """Takes a fit to its latest snapshot, and takes snapshots of it: one a minute, and the last one if it is wanted."""
-
-    def __init__(self, fit: "_Fit", epochs: int, checkpoints: Checkpoints | None) -> None:
-        self._fit, self._last, self._checkpoints = fit, epochs, checkpoints
-        snapshot = checkpoints.load(epochs) if checkpoints else None
-        self.epochs = snapshot.epochs if snapshot and fit.warm.program.restore(snapshot.arrays) else []
-        for _ in self.epochs:
-            next(fit.orders)
-        self._saved = time.monotonic()
-
-    def end_epoch(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-        if not self._checkpoints:
-            return
-        ended = len(self.epochs) == self._last
-        due = self._checkpoints.keeps_last if ended else time.monotonic() - self._saved >= _CHECKPOINT_SECONDS
-        if due:
-            self._checkpoints.save(Snapshot(self.epochs, self._fit.warm.program.snapshot()))
-            self._saved = time.monotonic()
-
-    def end_fit(self) -> None:
-        if self._checkpoints and not self._checkpoints.keeps_last:
-            self._checkpoints.discard()
 
 
 class _Fit:
