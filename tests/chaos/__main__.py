@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.chaos import brokers, children, clients, databases, killing, lacking, messages, starting, waiting
+from tests.chaos import brokers, children, clients, databases, killing, lacking, messages, searching, starting, waiting
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row, markdown
 
@@ -24,6 +24,14 @@ SCENARIOS: dict[str, Scenario] = {
     "kill-postgresql": (
         "kill -9 of a worker and all its children, PostgreSQL",
         partial(killing.kill_workers, kind="postgresql", kills=50),
+    ),
+    "steps-sqlite": (
+        "kill -9 during races and rungs, checkpoints deleted and cut, SQLite",
+        partial(searching.search_by_steps, kind="sqlite"),
+    ),
+    "steps-postgresql": (
+        "the same, PostgreSQL",
+        partial(searching.search_by_steps, kind="postgresql"),
     ),
     "children": ("the training process killed, or out of memory", children.lose_children),
     "wrong": ("training that raises", children.be_wrong),

@@ -22,7 +22,7 @@ def table(site: Site, job_id: str) -> Table:
     with reading(site.engine) as session:
         fits = session.scalars(select(Fit).where(Fit.job_id == key)).all()
         epochs = session.scalars(select(EpochRow).join(Fit, Fit.id == EpochRow.fit_id).where(Fit.job_id == key)).all()
-    places = {fit.id: f"{fit.trial_number}/{fit.fold}" for fit in fits}
+    places = {fit.id: f"{fit.trial_number}/{fit.bracket}.{fit.iter}/{fit.fold}" for fit in fits}
     columns = ("state", "accuracy", "loss", "fit_seconds", "score_seconds", "error")
     values = ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")
     results = site.http.get(f"/v1/jobs/{job_id}/results").json()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import brokers, children, databases, killing, lacking, messages, waiting
+from tests.chaos import brokers, children, databases, killing, lacking, messages, searching, waiting
 from tests.chaos.ground import Ground
 from tests.chaos.report import Row
 from tests.chaos.site import Site
@@ -44,6 +44,10 @@ def check_promises(scenario: Callable[..., None], ground: Ground, **how: Any) ->
 
 def test_killed_workers_lose_and_repeat_nothing(one_site: Ground) -> None:
     check_promises(killing.kill_workers, one_site, kind="sqlite", kills=3, pause=3.0, trials=5)
+
+
+def test_kills_and_damaged_checkpoints_change_no_decision(one_site: Ground) -> None:
+    check_promises(searching.search_by_steps, one_site, kills=2, pause=2.0, ms=400)
 
 
 def test_training_that_dies_or_runs_out_of_memory_costs_one_attempt(one_site: Ground) -> None:
