@@ -62,7 +62,8 @@ def _damage(path: Path) -> int:
         if random.random() < 0.5:
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes()[: random.randrange(1, path.stat().st_size)])
+            content = path.read_bytes()
+            path.write_bytes(content[: random.randrange(len(content) + 1)])
     except OSError:  # deleted meanwhile
         return 0
     return 1
