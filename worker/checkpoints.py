@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class FitCheckpoints:
 
     def load(self, epochs: int) -> Snapshot | None:
         """The latest snapshot after at most so many epochs; None if there is none that can be read."""
-        for epoch, path in sorted(self._list_mine(), reverse=True):
+        for epoch, path in sorted(self._list_mine(), reverse=True) if self._most else ():
             if epoch <= epochs and (snapshot := _read(path)):
                 with suppress(OSError):
                     os.utime(path)  # the least recently used are deleted first
@@ -41,13 +42,14 @@ class FitCheckpoints:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot in place of those of fewer epochs, if there is room for it."""
-        if not self._most:
+        size = sum(part.nbytes for part in snapshot.arrays)
+        if size > self._most:  # it would only push out the others
             return
         epoch = len(snapshot.epochs)
         path = self._folder / f"{self._key}.{epoch}{SUFFIX}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._folder).free < FREE_BYTES + sum(part.nbytes for part in snapshot.arrays):
+            if shutil.disk_usage(self._folder).free < FREE_BYTES + size:
                 raise OSError("the disk is nearly full")
             _write(path, snapshot)
             self._make_room(path)
@@ -66,7 +68,12 @@ class FitCheckpoints:
                 _delete(path)
 
     def _list_mine(self) -> list[tuple[int, Path]]:
-        numbered = ((path.name.split(".")[1], path) for path in self._folder.glob(f"{self._key}.*{SUFFIX}"))
+        try:
+            found = list(self._folder.glob(f"{self._key}.*{SUFFIX}"))
+        except OSError as error:
+            _log_once("checkpoints not reachable", error.strerror or str(error))
+            return []
+        numbered = ((path.name.split(".")[1], path) for path in found)
         return [(int(number), path) for number, path in numbered if number.isdecimal()]
 
     def _make_room(self, newest: Path) -> None:
@@ -107,7 +114,8 @@ def _read(path: Path) -> Snapshot | None:
 def _write(path: Path, snapshot: Snapshot) -> None:
     """Write the file whole or not at all."""
     epochs = np.frombuffer(json.dumps(snapshot.epochs).encode(), np.uint8)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    # Not by the process's number: containers that share a folder have the same ones.
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}")
     try:
         with temporary.open("wb") as file:
             parts: dict[str, Any] = {str(number): part for number, part in enumerate(snapshot.arrays)}

@@ -167,6 +167,29 @@ def test_none_are_written_where_none_are_wanted_or_possible(home: Path, monkeypa
     assert files(home) == []
 
 
+def test_checkpoints_that_are_switched_off_are_not_read_either(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert keep("a", 1).load(3)
+    monkeypatch.setenv("TUNEWELL_CHECKPOINT_BYTES", "0")
+    settings.cache_clear()
+    assert FitCheckpoints("a", keeps_last=True).load(3) is None
+
+
+def test_a_snapshot_larger_than_the_cap_does_not_push_out_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep("a", 1)
+    monkeypatch.setenv("TUNEWELL_CHECKPOINT_BYTES", str(2 * files(home)[0].stat().st_size))
+    settings.cache_clear()
+    FitCheckpoints("b", keeps_last=True).save(Snapshot(EPOCHS[:1], [np.zeros(10_000)]))
+    assert [path.name for path in files(home)] == ["a.1.npz"]
+
+
+def test_without_a_home_that_can_be_reached_a_fit_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWELL_HOME", str(home / ("x" * 300)))  # longer than any file system's names
+    settings.cache_clear()
+    kept = keep("a", 1)
+    assert kept.load(3) is None
+    kept.discard()
+
+
 def search(engine: Engine, between: Callable[[Path], None], home: Path) -> tuple[Any, Any, list[Any]]:
     """The results and the best of a halving search, with something done to the files after each fit."""
 
