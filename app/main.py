@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 
-from app.api import catalogue, control, health, jobs, openapi, problems, results, threads
+from app.api import catalogue, control, health, jobs, openapi, preview, problems, results, threads
 from app.api.head_requests import HeadRequests
 from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
@@ -50,7 +50,7 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
     )
     for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one added runs first
         app.add_middleware(middleware)
-    for router in (jobs.router, control.router, results.router, catalogue.router, health.router):
+    for router in (jobs.router, control.router, results.router, preview.router, catalogue.router, health.router):
         app.include_router(router)
     problems.install_handlers(app)
     document = app.openapi

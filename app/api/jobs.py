@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -30,6 +30,15 @@ LARGE_JOB_TRIALS = 500
 # Large jobs are created one at a time, to save memory: one of ten thousand trials takes 10 MB while it is inserted.
 _large_job_lock = Lock()
 IF_NONE_MATCH = Header(alias="If-None-Match", description="ETags of responses that the client already has.")
+
+
+def take_turns(spec: JobSpec) -> AbstractContextManager[Any]:
+    """The lock of large jobs, for a large job.
+
+    Raises:
+        SpecRejected: the resources of the search do not make a plan.
+    """
+    return _large_job_lock if count_trials(spec) >= LARGE_JOB_TRIALS else nullcontext()
 
 
 async def known_tags(request: Request, _: Annotated[str | None, IF_NONE_MATCH] = None) -> list[str]:
@@ -63,7 +72,7 @@ def create_job(
 ) -> Response:
     """Post a search; poll the job at the response's `Location`."""
     try:
-        with _large_job_lock if count_trials(spec) >= LARGE_JOB_TRIALS else nullcontext():
+        with take_turns(spec):
             candidates = draw_candidates(spec)
             digest = digest_spec(spec)
             if first := find_first_response(database, idempotency_key, digest):

@@ -79,6 +79,11 @@ class Client:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key or str(uuid.uuid4())}
         return self._parse(self._send("POST", "/v1/jobs", content=spec, headers=headers))
 
+    def preview(self, spec: bytes) -> Document:
+        """What the job would come to; nothing is posted."""
+        headers = {"Content-Type": "application/json"}
+        return self._parse(self._send("POST", "/v1/preview", self._retry_reads_for, content=spec, headers=headers))
+
     def get_job(self, job_id: str) -> Document:
         return self._parse(self._send("GET", _path(job_id)))
 

@@ -94,6 +94,9 @@ def submit_command(
     wait: Annotated[
         bool, typer.Option("--wait", help="Watch the job until it ends, then print the best hyperparameters.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Post nothing; print what the job would come to, or why it is rejected.")
+    ] = False,
     key: Key = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
@@ -101,7 +104,13 @@ def submit_command(
     """Post a job."""
     from app.cli import output
 
+    if dry_run and wait:
+        raise typer.BadParameter("a job that is not posted cannot be watched: leave out --wait", param_hint="--dry-run")
     with open_client(url, as_json) as client:
+        if dry_run:
+            preview = client.preview(_read_spec(file, as_json))
+            output.print_json(preview) if as_json else output.print_preview(preview)
+            return
         job = _post(client, file, _read_spec(file, as_json), key or str(uuid.uuid4()))
         if wait:
             _print_submitted(job, sys.stderr)

@@ -84,6 +84,28 @@ def print_job(job: dict[str, Any]) -> None:
     print_space(job["spec"])
 
 
+def print_preview(preview: dict[str, Any]) -> None:
+    """What a job would come to, and its first candidates."""
+    print(f"Not posted: {preview['trials']:,} trials, {preview['fits']:,} fits")
+    notes = [f"{preview[name]:,} {name}" for name in ("skipped", "duplicates") if preview[name]]
+    rungs = [f"{rung['n_candidates']:,} with {rung['n_resources']:,}" for rung in preview["rungs"]]
+    for title, text in (
+        ("points", ", ".join(notes)),
+        ("rungs", ", ".join(rungs)),
+        ("epochs", _format_epochs(preview)),
+        ("time", _format_seconds(preview["seconds"])),
+    ):
+        if text:
+            print(f"  {title:<8} {text}")
+    for space in preview["supports"]:
+        for name, words in space.items():
+            print(f"  {name}: {make_printable(words)}")
+    names = sorted({name for params in preview["first"] for name in params})
+    if names:
+        print("First candidates:")
+        print_table(names, ([params.get(name) for name in names] for params in preview["first"]))
+
+
 def print_space(spec: dict[str, Any]) -> None:
     """The search space, with the values that each distribution can actually take."""
     search = spec["search"]
@@ -164,3 +186,15 @@ def _format_done(job: dict[str, Any]) -> str:
 
 def _format_accuracy(best: dict[str, Any] | None) -> str | None:
     return f"{best['validation_accuracy']:.4f}" if best else None
+
+
+def _format_epochs(preview: dict[str, Any]) -> str:
+    more = preview["epochs_at_most"] > preview["epochs"]
+    return f"{preview['epochs']:,}" + (f", {preview['epochs_at_most']:,} without checkpoints" if more else "")
+
+
+def _format_seconds(seconds: dict[str, float] | None) -> str:
+    if not seconds:
+        return "not known: no job with this model has been measured"
+    low, high = format_duration(seconds["low"]), format_duration(seconds["high"])
+    return f"{low} with one worker" if low == high else f"{low} to {high} with one worker"

@@ -264,3 +264,58 @@ def test_help_loads_nothing_heavy() -> None:
     code = f"import sys, app.cli.commands; print(sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert loaded.stdout.strip() == "[]"
+
+
+PREVIEW: dict[str, Any] = {
+    "trials": 27,
+    "fits": 118,
+    "duplicates": 0,
+    "skipped": 3,
+    "rungs": [{"n_candidates": 27, "n_resources": 1}, {"n_candidates": 9, "n_resources": 3}],
+    "epochs": 198,
+    "epochs_at_most": 252,
+    "seconds": {"low": 30.2, "high": 61.0},
+    "supports": [{"l1": "a real number from 0 to 1"}],
+    "first": [{"l1": 0.25}, {"optimizer": "sgd"}],
+}
+
+
+def test_a_dry_run_shows_what_the_job_would_come_to(service: Service, spec_file: str) -> None:
+    service.on("POST /v1/preview", answer(PREVIEW))
+    result = run(service.url, "submit", spec_file, "--dry-run")
+    assert result.exit_code == 0
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
+        "Not posted: 27 trials, 118 fits",
+        "  points   3 skipped",
+        "  rungs    27 with 1, 9 with 3",
+        "  epochs   198, 252 without checkpoints",
+        "  time     30 s to 1 min 1 s with one worker",
+        "  l1: a real number from 0 to 1",
+        "First candidates:",
+        "l1    optimizer",
+        "0.25  -",
+        "-     sgd",
+    ]
+    assert [(asked.method, asked.path, json.loads(asked.body)) for asked in service.asked] == [
+        ("POST", "/v1/preview", SPEC)
+    ]
+
+
+def test_a_dry_run_without_measurements_says_so(service: Service, spec_file: str) -> None:
+    service.on("POST /v1/preview", answer(PREVIEW | {"seconds": None, "rungs": [], "skipped": 0, "epochs": 252}))
+    lines = run(service.url, "submit", spec_file, "--dry-run").stdout.splitlines()
+    assert lines[1:3] == ["  epochs   252", "  time     not known: no job with this model has been measured"]
+
+
+def test_a_dry_run_as_json(service: Service, spec_file: str) -> None:
+    service.on("POST /v1/preview", answer(PREVIEW))
+    assert json.loads(run(service.url, "submit", spec_file, "--dry-run", "--json").stdout) == PREVIEW
+
+
+def test_a_dry_run_of_a_bad_job_exits_as_submit_does(service: Service, spec_file: str, closed_url: str) -> None:
+    errors = [{"pointer": "/search", "message": "wrong"}]
+    service.on("POST /v1/preview", Answer(422, {"title": "Unprocessable Content", "detail": "…", "errors": errors}))
+    result = run(service.url, "submit", spec_file, "--dry-run")
+    assert (result.exit_code, "/search: wrong" in result.stderr) == (2, True)
+    assert run(closed_url, "submit", spec_file, "--dry-run").exit_code == 3
+    assert run(service.url, "submit", spec_file, "--dry-run", "--wait").exit_code == 2

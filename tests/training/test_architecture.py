@@ -53,3 +53,5 @@ def test_the_cost_of_a_candidate_is_that_of_its_kernels(architecture: Architectu
         found = None
     assert found == expected, "an image too small for one is too small for the other"
     assert expected is None or architecture.multiply_adds() == expected
+    if expected is not None:
+        assert model.checkpoint_bytes(image, architecture.classes) == 16 * architecture.weights() + 2**19

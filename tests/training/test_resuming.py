@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.tuning.search.models import Cnn
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, train, training
 from worker.cnn import state
 
@@ -63,6 +64,19 @@ def test_a_resumed_fit_equals_an_uninterrupted_one_to_the_bit(kind: str) -> None
         train({**changes, "learning_rate": 0.1}, seed=6)  # another fit with the same program
         assert fit(changes, kept) == whole
     assert set(kept.snapshots) == {3}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_is_as_large_as_a_preview_says(kind: str) -> None:
+    """At most; and with nadam, which keeps the most, hardly less."""
+    kept = Kept()
+    fit(KINDS[kind], kept, epochs=1)
+    [snapshot] = kept.snapshots.values()
+    side = round(SPLIT.images[0].size ** 0.5)
+    network = Cnn.model_validate({**DEFAULTS, **KINDS[kind]})
+    spare = network.checkpoint_bytes((side, side, 1), SPLIT.classes) - sum(part.nbytes for part in snapshot.arrays)
+    assert spare >= 2**19 - 64
+    assert (spare <= 2**19) == kind.startswith("nadam")
 
 
 def test_a_fit_is_resumed_again_and_again() -> None:

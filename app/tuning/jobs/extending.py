@@ -15,13 +15,13 @@ from app.tuning.jobs.steps import advance_extended
 from app.tuning.jobs.store import execute_change, insert_fits, insert_open_fits, insert_trials
 from app.tuning.jobs.tables import Fit, Job, JobState, State, Trial
 from app.tuning.search.extension import POST_AGAIN, check_plan
-from app.tuning.search.models import Candidate
+from app.tuning.search.models import Candidate, Candidates
 from app.tuning.search.plan import cost_share, make_plan, rung_folds
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.spec import JobSpec
 
 
-def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidates: list[Candidate]) -> None:
+def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidates: Candidates) -> None:
     """Make the job that was posted as `was` one that was posted as `spec`, whose candidates these are.
 
     Raises:
@@ -38,6 +38,7 @@ def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidat
     else:
         _add_trials(session, job, spec, candidates)
     job.spec = spec.model_dump(mode="json")
+    job.skipped = candidates.skipped
     if not job.trials_queued + job.trials_running:  # there was nothing to add, or nobody goes on
         end_search(session, job, spec)
 

@@ -10,9 +10,10 @@ from scipy.stats import binomtest, rankdata
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.tuning.jobs.tables import EpochRow, Fit, Job, JobState, Place, State, Trial
+from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
 from app.tuning.search.stored import read_spec_or_none
 
+SPEEDS = 20  # jobs whose speed is looked at
 TrialSort = Literal["number", "-validation_accuracy", "validation_accuracy"]
 JobPlace = tuple[datetime, UUID]  # a job's birth and id: where a page of jobs begins
 TrialPlace = tuple[float | None, int]  # a trial's accuracy and number: where a page of trials begins
@@ -21,6 +22,17 @@ TrialPlace = tuple[float | None, int]  # a trial's accuracy and number: where a 
 def find_job(session: Session, job_id: UUID) -> Job | None:
     """The job's row."""
     return session.get(Job, job_id)
+
+
+def find_speeds(session: Session, model: str) -> list[float]:
+    """Seconds per multiply-add of one worker, of the latest ended jobs; those of this model."""
+    latest = select(Job.spec, Job.seconds_done, Job.cost_done).where(Job.state.in_(ENDED_JOB), Job.cost_done > 0)
+    rows = session.execute(latest.order_by(Job.created_at.desc(), Job.id.desc()).limit(SPEEDS))
+    return [
+        row.seconds_done / row.cost_done
+        for row in rows
+        if isinstance(row.spec, dict) and row.spec.get("model") == model
+    ]
 
 
 def find_trial(session: Session, job_id: UUID, number: int) -> Trial | None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.tuning.database import clock
 from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Origin, Place, State, Trial
 from app.tuning.search.models import Candidate, Candidates
-from app.tuning.search.plan import cost_share, make_plan, rung_folds
+from app.tuning.search.plan import count_fits, estimate_cost, make_plan, rung_folds
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spec import JobSpec
 
@@ -26,8 +26,7 @@ ROWS_AT_ONCE = 500  # so that the largest job takes little memory
 def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
     """Write the job with its trials and fits; places in higher rungs and the refit wait for their trial."""
     plan = make_plan(spec, len(candidates))
-    folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) for rung in plan)
-    fits = folds + spec.evaluation.refit
+    fits = count_fits(spec, plan)
     job = Job(
         id=uuid4(),
         spec=spec.model_dump(mode="json"),
@@ -37,7 +36,7 @@ def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
         trials_queued=len(candidates),
         fits_total=fits,
         fits_queued=fits,
-        cost_left=_estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
+        cost_left=estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         rungs=[{**rung._asdict(), "state": State.QUEUED} for rung in plan] if spec.resource else None,
         skipped=candidates.skipped,
         created_at=clock(0),
@@ -91,13 +90,6 @@ def execute_change(session: Session, statement: Update | Delete) -> int:
     """Execute a conditional change and tell how many rows it found."""
     done: CursorResult[Any] = session.execute(statement, execution_options={"synchronize_session": False})  # type: ignore[assignment]
     return done.rowcount
-
-
-def _estimate_cost(spec: JobSpec, plan: list[Rung], costs: list[float]) -> float:
-    """Multiply-adds of the whole job, the refit included."""
-    mean = sum(costs) / len(costs)
-    folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) * cost_share(spec, plan, rung) for rung in plan)
-    return mean * folds * spec.train_share + max(costs) * spec.evaluation.refit
 
 
 def insert_trials(session: Session, job: Job, numbered: Iterator[tuple[int, tuple[Candidate, Rung]]]) -> None:

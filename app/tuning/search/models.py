@@ -28,6 +28,10 @@ class Model(BaseModel, ABC):
             ValueError: the model cannot be built for images of this shape.
         """
 
+    def checkpoint_bytes(self, shape: ImageShape, classes: int) -> int | None:
+        """At most, of one checkpoint; None if not known."""
+        return None
+
 
 class Cnn(Model):
     """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
@@ -95,6 +99,15 @@ class Cnn(Model):
         )
         height, width, filters = maps[-1]
         return convolutions + self.num_neurons * (height * width * filters + classes)
+
+    def checkpoint_bytes(self, shape: ImageShape, classes: int) -> int:
+        """Four bytes for each weight and for each of at most three values that the optimizer keeps of it, and more."""
+        maps = self.layers(shape)
+        height, width, filters = maps[-1]
+        blocks = zip(maps[::2], maps[1::2], strict=False)
+        weights = sum((self.kernel_size**2 * source[2] + 1) * kernels for source, (_, _, kernels) in blocks)
+        weights += (height * width * filters + 1) * self.num_neurons + (self.num_neurons + 1) * classes
+        return 16 * weights + 2**19  # the names of the arrays, and up to 1000 epochs
 
     def training_cost(self, shape: ImageShape, classes: int) -> int:
         return self.multiply_adds(shape, classes) * self.epochs

@@ -61,7 +61,7 @@ def count_draws(spec: JobSpec) -> int:
 def cost_share(spec: JobSpec, plan: list[Rung], rung: Rung) -> float:
     """The share of a full fit's cost that one fit of the rung has; epochs of the rung below are not trained again."""
     if spec.resource == "epochs":
-        return (rung.n_resources - _find_below(plan, rung)) / max(one.n_resources for one in plan)
+        return (rung.n_resources - find_below(plan, rung)) / max(one.n_resources for one in plan)
     return rung.n_resources / spec.train_samples if spec.resource == "n_samples" else 1.0
 
 
@@ -69,10 +69,22 @@ def rung_folds(spec: JobSpec, plan: list[Rung], rung: Rung) -> range:
     """The folds that the rung adds: all of them, unless folds are what grows."""
     if spec.resource != "folds":
         return range(spec.folds)
-    return range(_find_below(plan, rung), rung.n_resources)
+    return range(find_below(plan, rung), rung.n_resources)
 
 
-def _find_below(plan: list[Rung], rung: Rung) -> int:
+def count_fits(spec: JobSpec, plan: list[Rung]) -> int:
+    """The fits of all rungs, and the refit."""
+    return sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) for rung in plan) + spec.evaluation.refit
+
+
+def estimate_cost(spec: JobSpec, plan: list[Rung], costs: list[float]) -> float:
+    """Multiply-adds of the whole job, the refit included, from those of each candidate with all resources."""
+    mean = sum(costs) / len(costs)
+    folds = sum(rung.n_candidates * len(rung_folds(spec, plan, rung)) * cost_share(spec, plan, rung) for rung in plan)
+    return mean * folds * spec.train_share + max(costs) * spec.evaluation.refit
+
+
+def find_below(plan: list[Rung], rung: Rung) -> int:
     """The resources of the rung below, 0 if there is none."""
     below = (one.n_resources for one in plan if one.bracket == rung.bracket and one.iter < rung.iter)
     return max(below, default=0)

@@ -89,6 +89,21 @@ Distribution = ScaledUniform | Uniform | LogUniform | RandInt
 Values = Annotated[list[Annotated[Value, SkipValidation]], Field(min_length=1)]
 
 
+MAX_VALUES = 10  # of a list, in a description
+
+
+def describe_space(space: list[Value] | Distribution) -> str:
+    """What is drawn, in words."""
+    if isinstance(space, list):
+        shown = [str(value) for value in space[:MAX_VALUES]] + ["…"] * (len(space) > MAX_VALUES)
+        return f"one of {len(space):,}: {', '.join(shown)}" if space[1:] else shown[0]
+    low, high = space.support
+    if isinstance(space, RandInt):
+        return f"a whole number from {low} to {high}"
+    scale = ", uniform in its logarithm" if isinstance(space, LogUniform) else ""
+    return f"a real number from {low:.12g} to {high:.12g}{scale}"
+
+
 def _kind_of_space(space: Any) -> str | None:
     if isinstance(space, list):
         return "list"
