@@ -29,7 +29,11 @@ class Extension(Strict):
 
     def changes(self) -> dict[str, Any]:
         """What is posted, as the search's own field."""
-        return {name: value for name, value in self.model_dump(mode="json").items() if name in self.model_fields_set}
+        return {
+            name: value
+            for name, value in self.model_dump(mode="json", warnings=False).items()
+            if name in self.model_fields_set
+        }
 
 
 def extend_spec(spec: JobSpec, extension: Extension) -> JobSpec:
