@@ -6,7 +6,9 @@ STAMP := .venv/.installed
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-PYTEST := pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Many tests wait rather than compute: a third process has work while the others' tests wait.
+PROCESSES := 3
+PYTEST := pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # The tests of `make quick`: search, API, the store on SQLite, and the worker's loop with fake training.
 QUICK := tests/search tests/store tests/api tests/worker/test_runner.py tests/test_docs.py tests/test_architecture.py
 
@@ -54,7 +56,7 @@ tests: install
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/training/test_numerics.py
 
 quick: lint types
-	$(PY) -m $(PYTEST) -m "not slow and not system" -k "not postgresql" $(QUICK)
+	$(PY) -m $(PYTEST) --numprocesses 2 -m "not slow and not system" -k "not postgresql" $(QUICK)
 
 # Apart from `make tests`, because tracing doubles their time; the report is printed even if a test fails.
 coverage: install

@@ -104,6 +104,7 @@ def rows_of(search: Any) -> list[tuple[int, int, int]]:
     return list(zip(results["iter"].tolist(), results["n_resources"].tolist(), params, strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(1, 40), st.integers(1, 5), st.integers(5, 60), FACTORS, st.booleans(), st.booleans(), st.integers(0, 99)
@@ -131,6 +132,7 @@ def test_halving_a_grid_gives_scikit_learns_rows(
     assert best == max((row for row in last if row[0][0] == rows[-1][0]), key=lambda row: row[1])[0][2]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4), st.integers(4, 40), FACTORS, st.integers(0, 99))
 def test_halving_random_draws_gives_scikit_learns_rows(least: int, most: int, factor: float, seed: int) -> None:
@@ -152,6 +154,7 @@ def test_halving_random_draws_gives_scikit_learns_rows(least: int, most: int, fa
     assert halve(table, drawn, least, most, factor, False, False)[0] == rows_of(search)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(4, 40), st.integers(0, 99))
 def test_failed_candidates_are_the_worst_as_in_scikit_learn_and_never_go_on(candidates: int, seed: int) -> None:

@@ -93,6 +93,7 @@ def table(ledger: Ledger, job_id: UUID) -> dict[str, Any]:
         return {"results": shown, "trials": trials, "winner": winner}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [0.0, 0.15])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_the_table_is_the_same_in_whatever_order_fits_end(name: str, failing: float, engine: Engine) -> None:
@@ -111,6 +112,7 @@ def test_the_table_is_the_same_in_whatever_order_fits_end(name: str, failing: fl
     assert all(fit.position is not None or fit.state != State.SUCCEEDED for fit in ledger.fits(job_id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_race_has_the_winner_of_the_whole_search_for_fewer_fits(seed: int, sqlite_engine: Engine) -> None:
     ledger = Ledger(sqlite_engine, audit_every=25)
