@@ -47,6 +47,7 @@ def tables(draw: Any) -> Table:
     return np.array(draw(rows), dtype=np.float64)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tables(), st.integers(1, 3))
 def test_the_winner_is_that_of_the_whole_table(table: Table, burn_in: int) -> None:
@@ -59,6 +60,7 @@ def test_the_winner_is_that_of_the_whole_table(table: Table, burn_in: int) -> No
     assert fits <= table.size
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tables(), st.integers(1, 8))
 def test_those_who_go_on_are_those_of_the_whole_table_in_its_order(table: Table, places: int) -> None:

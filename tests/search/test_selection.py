@@ -102,6 +102,7 @@ def correct_slowly(hits: dict[int, Hits], seed: int) -> Corrected:
 
 @settings(max_examples=20, deadline=None)
 @given(matrices, st.integers(0, 2**31 - 1))
+@pytest.mark.slow
 def test_the_correction_is_that_of_the_paper(matrix: Hits, seed: int) -> None:
     hits = numbered(matrix)
     fast, slow = correct_accuracy(hits, seed), correct_slowly(hits, seed)

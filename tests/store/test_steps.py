@@ -162,6 +162,7 @@ def test_a_place_that_is_certain_is_filled_before_its_rung_has_ended(engine: Eng
     assert ledger.job(job_id).best_trial == min(claim.trial_number for claim in first[9:])
 
 
+@pytest.mark.slow
 def test_failed_candidates_leave_places_empty_and_the_search_ends(engine: Engine) -> None:
     ledger = Ledger(engine)
     search = SEARCHES["halving over epochs"][0]
@@ -178,6 +179,7 @@ def test_failed_candidates_leave_places_empty_and_the_search_ends(engine: Engine
     assert [rung["state"] for rung in job.rungs or ()] == ["succeeded", "cancelled", "cancelled"]
 
 
+@pytest.mark.slow
 def test_a_job_fails_whose_last_rung_has_no_result(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["halving over epochs"][0]))
@@ -186,6 +188,7 @@ def test_a_job_fails_whose_last_rung_has_no_result(engine: Engine) -> None:
     assert (job.state, job.best_trial, job.trials_succeeded) == (JobState.FAILED, None, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["race", "halving with a race", "hyperband"])
 @pytest.mark.parametrize("after", [0, 1, 13, 30])
 def test_a_search_can_be_cancelled_at_any_time(name: str, after: int, engine: Engine) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.tuning.jobs.tables import Fit, Job, Place, State, Trial
@@ -60,6 +60,12 @@ def insert_places(session: Session, job: Job, bracket: int, iter: int, trials: l
     """Give trials places in a rung; their order in it is not known yet."""
     own = {"job_id": job.id, "bracket": bracket, "iter": iter, "ended": False}
     session.execute(insert(Place), [{**own, "trial_number": number} for number in trials])
+
+
+def count_unended(session: Session, job: Job, bracket: int, iter: int) -> int:
+    """How many trials of a rung have not ended in it."""
+    mine = select(func.count()).where(*is_in_rung(Place, job, bracket, iter), Place.ended.is_(False))
+    return session.scalar(mine) or 0
 
 
 def read_places(

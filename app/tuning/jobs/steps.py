@@ -16,6 +16,7 @@ from app.tuning.jobs.counters import FITS, TRIALS, count
 from app.tuning.jobs.rungs import (
     ENDED_RUNG,
     change_rung,
+    count_unended,
     find_rung,
     get_rung,
     insert_places,
@@ -147,17 +148,19 @@ def _issue(session: Session, job: Job, fit: Fit, fits: Sequence[tuple[int, int]]
 def _advance_rungs(session: Session, job: Job, spec: JobSpec, bracket: int, iter: int) -> None:
     """Fill the places of the next rung that are certain; end this one when all its trials have ended."""
     while find_rung(job, bracket, iter) and (iter == 0 or get_rung(job, bracket, iter - 1)["state"] in ENDED_RUNG):
+        following = find_rung(job, bracket, iter + 1)
+        places = following["n_candidates"] if following else 0
+        left = count_unended(session, job, bracket, iter)
+        if left and (spec.race or left >= places):  # no place is certain yet
+            return
         trials, means, ended = read_places(session, job, bracket, iter)
-        over = bool(ended.all())
-        if following := find_rung(job, bracket, iter + 1):
-            places = following["n_candidates"]
-            if over or not spec.race:
-                certain, out = decide_early(means, ended, places)
-                _promote(session, job, spec, following, [trials[index] for index in certain])
+        if following:
+            certain, out = decide_early(means, ended, places)
+            _promote(session, job, spec, following, [trials[index] for index in certain])
+            if not left:
                 _end_trials(session, job, [trials[index] for index in out], State.PRUNED)
-            if over:
                 _settle_places(session, job, following, [trials[index] for index in select_top(means, places)])
-        if not over:
+        if left:
             return
         change_rung(job, bracket, iter, state=State.SUCCEEDED if trials else State.CANCELLED)
         iter += 1

@@ -33,7 +33,7 @@ def draw_candidates(spec: JobSpec) -> Candidates:
     Raises:
         SpecRejected: the search is too large, or it does not fit the model or the data set.
     """
-    for check in (_check_dataset, _check_count, _check_space, check_forbidden):
+    for check in (_check_dataset, _check_race, _check_count, _check_space, check_forbidden):
         raise_if_rejected(check(spec))
     points, skipped = _list_allowed(spec)
     plan = make_plan(spec, len(points))
@@ -180,6 +180,20 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
             ("evaluation", "validation_split"),
             f"must leave at least one of the {samples} training samples for training and one for validation",
         )
+
+
+def _check_race(spec: JobSpec) -> Iterator[Rejection]:
+    if not spec.race:
+        return
+    if spec.race.burn_in >= spec.folds:
+        yield (
+            ("evaluation", "race", "burn_in"),
+            f"of {spec.folds} folds a race can spare some only if burn_in is {spec.folds - 1} or less",
+        )
+    if spec.resource == "folds":
+        yield ("evaluation", "race"), "folds are what grows from rung to rung: race over epochs or n_samples"
+    if spec.select != "best":
+        yield ("evaluation", "select"), "a race drops trials that one standard error needs: use 'best', or no race"
 
 
 def _check_space(spec: JobSpec) -> Iterator[Rejection]:

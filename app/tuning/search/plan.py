@@ -33,7 +33,11 @@ def make_plan(spec: JobSpec, candidates: int) -> list[Rung]:
     least = _find_least(spec, search)
     most = _find_most(spec, search, least)
     exhaust = search.min_resources == "exhaust"
-    return plan_halving(candidates, least, most, search.factor, search.aggressive_elimination, exhaust)
+    plan = plan_halving(candidates, least, most, search.factor, search.aggressive_elimination, exhaust)
+    if search.resource == "folds" and any(after.n_resources == rung.n_resources for rung, after in pairwise(plan)):
+        field = "aggressive_elimination" if search.aggressive_elimination else "factor"
+        _reject(field, "two rungs would have the same folds: use a factor of 2 or more, and no aggressive elimination")
+    return plan
 
 
 def count_draws(spec: JobSpec) -> int:
