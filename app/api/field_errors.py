@@ -13,7 +13,8 @@ MAX_MESSAGE_LENGTH = 400
 FIELDS = {
     "dataset": spec.DatasetSpec,
     "limits": spec.Limits,
-    "race": spec.LosslessRace,
+    "lossless": spec.LosslessRace,
+    "bootstrap": spec.BootstrapRace,
     **STRATEGIES,
     **{kind.__name__: kind for kind in (spec.CrossValidation, spec.Holdout)},
     **{kind.__name__: kind for kind in (spaces.ScaledUniform, spaces.Uniform, spaces.LogUniform, spaces.RandInt)},
@@ -46,8 +47,9 @@ def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
         return real, f"Unknown field; expected one of {', '.join(known.model_fields)}."
     if kind.startswith("union_tag"):
         lacks = "Field required; " if kind == "union_tag_not_found" else ""
-        *names, last = (f"'{name}'" for name in STRATEGIES)
-        return [*real, "strategy"], f"{lacks}Input should be {', '.join(names)} or {last}"
+        tag, kinds = ("method", ("lossless", "bootstrap")) if real[-1:] == ["race"] else ("strategy", tuple(STRATEGIES))
+        *names, last = (f"'{name}'" for name in kinds)
+        return [*real, tag], f"{lacks}Input should be {', '.join(names)} or {last}"
     return real, message
 
 
@@ -75,7 +77,7 @@ def _path_in_body(path: Path, body: Any, missing: bool) -> list[str | int]:
 
 def _leads_to_union(steps: Path) -> bool:
     match steps:
-        case ["search" | "evaluation"] | ["search", "param_grid" | "param_distributions"]:
+        case ["search" | "evaluation"] | ["evaluation", "race"] | ["search", "param_grid" | "param_distributions"]:
             return True
         case ["search", "param_distributions", str()] | ["search", "param_distributions", int(), str()]:
             return True

@@ -47,7 +47,20 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({**HYPERBAND, "min_resources": 100}, {}, "/search/min_resources", "more than max_resources"),
     ({**HYPERBAND, "n_iter": 3}, {}, "/search/n_iter", "Unknown field"),
     ({**GRID, "points_to_evaluate": [{"num_heads": 2}]}, {}, "/search/points_to_evaluate/0/num_heads", "Unknown"),
-    (GRID, {"evaluation": {"cv": 3, "race": {"method": "fast"}}}, "/evaluation/race/method", "'lossless'"),
+    (
+        GRID,
+        {"evaluation": {"cv": 3, "race": {"method": "fast"}}},
+        "/evaluation/race/method",
+        "'lossless' or 'bootstrap'",
+    ),
+    (GRID, {"evaluation": {"cv": 3, "race": {"burn_in": 1}}}, "/evaluation/race/method", "Field required"),
+    (GRID, {"evaluation": {"cv": 3, "race": {"method": "bootstrap", "alpha": 0.5}}}, "/evaluation/race/alpha", "0.5"),
+    (
+        GRID,
+        {"evaluation": {"cv": 3, "race": {"method": "lossless", "alpha": 0.1}}},
+        "/evaluation/race/alpha",
+        "burn_in",
+    ),
     (GRID, {"evaluation": {"cv": 3, "race": {"method": "lossless", "burn_in": 0}}}, "/evaluation/race/burn_in", "1"),
     (GRID, {"evaluation": {"cv": 3, "race": {"method": "lossless", "burn_in": 3}}}, "/evaluation/race/burn_in", "2"),
     (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.tuning.search.racing import race_lossless
+from app.tuning.search.racing import Packed, race_bootstrap, race_lossless
 from app.tuning.search.rungs import select_best, select_top
 
 Table = NDArray[np.float64]
@@ -73,6 +73,52 @@ def test_on_the_articles_grid_18_of_27_are_out_after_their_first_fold() -> None:
     table = np.where(np.arange(27) % 3 == 0, 0.95, 0.2)[:, None] + random.uniform(-0.005, 0.005, (27, 3))
     _, fits = run_race(table, 1, 1, last=True)
     assert fits == 45
+
+
+def run_bootstrap(shares: list[float], rows: int, alpha: float = 0.01) -> tuple[set[int], int]:
+    """The candidates that get all folds, and the number of fits, of candidates that are right on these shares."""
+    random = np.random.default_rng(1)
+    folds = 3
+    right = [[random.random(rows) < share for _ in range(folds)] for share in shares]
+    table = np.array([[fold.mean() for fold in own] for own in right])
+    packed = [[np.packbits(fold).tobytes() for fold in own] for own in right]
+    trained = np.zeros(table.shape, dtype=np.bool_)
+    trained[:, 0] = True
+    settled = np.zeros(len(table), dtype=np.bool_)
+    while True:
+        seen = np.where(trained, table, np.nan)
+        hits: Packed = [
+            [one if done else None for one, done in zip(own, row, strict=True)]
+            for own, row in zip(packed, trained, strict=True)
+        ]
+        step = race_bootstrap(seen, np.zeros_like(trained), settled, 1, 1, last=True, hits=hits, alpha=alpha)
+        settled[step.out] = True
+        if not step.issue:
+            return set(np.flatnonzero(~settled).tolist()), int(trained.sum())
+        for candidate, fold in step.issue:
+            assert not trained[candidate, fold] and not settled[candidate]
+            trained[candidate, fold] = True
+
+
+def test_a_bootstrap_race_drops_the_clearly_worse_after_one_fold() -> None:
+    alive, fits = run_bootstrap([0.97, 0.969, 0.968, 0.967, *[0.93] * 20], rows=2000)
+    assert alive == {0, 1, 2, 3}
+    assert fits == 24 + 4 * 2
+
+
+def test_a_bootstrap_race_keeps_what_it_cannot_tell_apart() -> None:
+    alive, fits = run_bootstrap([0.9] * 12, rows=200)
+    assert len(alive) >= 11
+    assert fits >= 34
+
+
+def test_folds_without_hits_say_nothing() -> None:
+    table = np.array([[0.9, 0.9, 0.9], [0.89, 0.9, 0.9], [0.88, 0.9, 0.9], [0.87, 0.9, 0.9], [0.86, np.nan, np.nan]])
+    none: Packed = [[None] * 3 for _ in table]
+    board = (table, np.zeros(table.shape, dtype=np.bool_), np.zeros(5, dtype=np.bool_), 1, 1)
+    lossless = race_lossless(*board, last=True)
+    assert race_bootstrap(*board, last=True, hits=none, alpha=0.01) == lossless
+    assert lossless.issue == [(4, 1)]
 
 
 @pytest.mark.parametrize("missing", [0.2, 0.85])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, bindparam, exists, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, null, select, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
@@ -25,10 +25,10 @@ from app.tuning.jobs.rungs import (
 )
 from app.tuning.jobs.store import execute_change
 from app.tuning.jobs.tables import Fit, Job, Place, State, Trial
-from app.tuning.search.racing import race_lossless
+from app.tuning.search.racing import Packed, race_bootstrap, race_lossless
 from app.tuning.search.rungs import decide_early, select_best, select_top
 from app.tuning.search.selection import select_one_standard_error
-from app.tuning.search.spec import JobSpec
+from app.tuning.search.spec import BootstrapRace, JobSpec
 
 OPEN = (State.QUEUED, State.RUNNING)
 ROWS_AT_ONCE = 500
@@ -92,10 +92,14 @@ def _advance_race(session: Session, job: Job, spec: JobSpec, fit: Fit) -> bool:
     if session.scalar(select(exists().where(*mine, Fit.position.is_not(None), Fit.state.in_(OPEN)))):
         return False
     numbers, settled = _list_runners(session, job, fit)
-    accuracies, failed = _read_folds(session, job, spec, fit, numbers)
+    accuracies, failed, hits = _read_folds(session, job, spec, fit, numbers)
     following = find_rung(job, fit.bracket, fit.iter + 1)
     places = following["n_candidates"] if following else 1
-    step = race_lossless(accuracies, failed, settled, places, spec.race.burn_in, last=following is None)
+    board = (accuracies, failed, settled, places, spec.race.burn_in)
+    if isinstance(spec.race, BootstrapRace):
+        step = race_bootstrap(*board, last=following is None, hits=hits, alpha=spec.race.alpha)
+    else:
+        step = race_lossless(*board, last=following is None)
     broken: NDArray[np.bool_] = np.any(failed, axis=1)
     _end_trials(session, job, [numbers[index] for index in step.out if broken[index]], State.FAILED)
     _end_trials(session, job, [numbers[index] for index in step.out if not broken[index]], State.PRUNED)
@@ -117,18 +121,21 @@ def _list_runners(session: Session, job: Job, fit: Fit) -> tuple[list[int], NDAr
 
 def _read_folds(
     session: Session, job: Job, spec: JobSpec, fit: Fit, numbers: list[int]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The accuracies of all folds, NaN where there is none, and which have failed: (candidates, folds) each."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], Packed]:
+    """Of each candidate's folds: the accuracy, NaN where there is none; whether it has failed; the hits if needed."""
     row = {number: index for index, number in enumerate(numbers)}
     accuracies = np.full((len(numbers), spec.folds), np.nan)
     failed = np.zeros(accuracies.shape, dtype=np.bool_)
+    packed: Packed = [[None] * spec.folds for _ in numbers]
     mine = (*is_in_rung(Fit, job, fit.bracket, fit.iter), Fit.fold.is_not(None), Fit.trial_number.is_not(None))
-    columns = (Fit.trial_number, Fit.fold, Fit.state, Fit.accuracy)
-    for number, fold, state, accuracy in session.execute(select(*columns).where(*mine)):
+    hits = Fit.hits if isinstance(spec.race, BootstrapRace) else null()
+    columns = (Fit.trial_number, Fit.fold, Fit.state, Fit.accuracy, hits)
+    for number, fold, state, accuracy, found in session.execute(select(*columns).where(*mine)):
         cell = row[number or 0], fold or 0
         accuracies[cell] = np.nan if accuracy is None else accuracy
         failed[cell] = state == State.FAILED
-    return accuracies, failed
+        packed[cell[0]][cell[1]] = found
+    return accuracies, failed, packed
 
 
 def _issue(session: Session, job: Job, fit: Fit, fits: Sequence[tuple[int, int]]) -> None:

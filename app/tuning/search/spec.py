@@ -64,13 +64,24 @@ class LosslessRace(Strict):
     burn_in: int = Field(1, ge=1, le=10, description="Folds that every trial is trained on.")
 
 
+class BootstrapRace(Strict):
+    """A trial is out once it would hardly win: in fewer than a share `alpha` of bootstrap samples of validated rows."""
+
+    method: Literal["bootstrap"]
+    alpha: float = Field(0.01, gt=0, lt=0.5)
+    burn_in: int = Field(1, ge=1, le=10, description="Folds that every trial is trained on.")
+
+
+Race = Annotated[LosslessRace | BootstrapRace, Field(discriminator="method")]
+
+
 class CrossValidation(Strict):
     """`cv` stratified folds, unshuffled; with `refit` the best trial is trained on all samples and tested once."""
 
     cv: int = Field(3, ge=2, le=10)
     refit: bool = True
     repeats: int = Field(1, ge=1, le=10, description="Trainings on each fold, each with another seed.")
-    race: LosslessRace | None = Field(
+    race: Race | None = Field(
         None, description="Spares the remaining folds of trials that cannot win; null: every trial gets all folds."
     )
     select: Literal["best", "one_standard_error"] = Field(
@@ -161,7 +172,7 @@ class JobSpec(Strict):
         return self.evaluation.select if isinstance(self.evaluation, CrossValidation) else "best"
 
     @property
-    def race(self) -> LosslessRace | None:
+    def race(self) -> LosslessRace | BootstrapRace | None:
         """How trials race, or None."""
         return self.evaluation.race if isinstance(self.evaluation, CrossValidation) else None
 
