@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.tuning.database import AWAY, reading, writing
 from app.tuning.jobs import claims, outcomes
 from app.tuning.jobs.attempts import Cancelled, End, Failed, Finished, Lost, Released, Result, Unavailable, outcome_of
+from app.tuning.jobs.births import Birth, find_birth
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.stored import UnreadableSpec
@@ -55,6 +56,8 @@ def _wait_for_fit(claimant: "Claimant", process: Process) -> Claim | None:
     while not process.stopping():
         if claim := claimant.claim_next():
             return claim
+        if claimant.propose_next():
+            continue
         if not claimant.expects_fits():
             return None
         process.pause(LINGER_SECONDS)
@@ -106,6 +109,17 @@ class Claimant:
         """The next fit of the job whose turn it is."""
         return retry_until_done(self._claim_next, self.stopping)
 
+    def propose_next(self) -> bool:
+        """Propose the next trial of a model-based search; False if none can be born."""
+        birth = retry_until_done(self._find_birth, self.stopping)
+        if birth is None:
+            return False
+        from worker.proposing import propose_candidate  # outside any transaction: it takes a while
+
+        candidate = propose_candidate(birth)
+        self._commit(lambda session: outcomes.record_birth(session, birth.job_id, birth.number, candidate))
+        return True
+
     def expects_fits(self) -> bool:
         """Whether the next step of a search may let in fits, so that it is not worth to end."""
         return retry_until_done(self._expects_fits, self.stopping)
@@ -139,6 +153,10 @@ class Claimant:
                 log.warning("claim released: the response to its commit was lost")
             raise
         return None
+
+    def _find_birth(self) -> Birth | None:
+        with reading(self.engine) as session:
+            return find_birth(session)
 
     def _expects_fits(self) -> bool:
         with reading(self.engine) as session:

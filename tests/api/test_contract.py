@@ -50,6 +50,7 @@ SEARCHES = {
     "HalvingGridSearch": {"param_grid", *HALVING},
     "HalvingRandomSearch": {"param_distributions", "n_candidates", *HALVING},
     "Hyperband": {"param_distributions", "resource", "min_resources", "max_resources", "factor", "brackets"},
+    "TpeSearch": {"param_distributions", "n_iter", "n_startup_trials", "max_concurrent_trials"},
 }
 COMMON = {"strategy", "points_to_evaluate", "forbidden"}
 COUNTS = {"total": 27, "queued": 20, "running": 1, "succeeded": 6, "failed": 0, "cancelled": 0}

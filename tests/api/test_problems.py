@@ -31,11 +31,11 @@ def test_nul_is_rejected_everywhere(client: TestClient, changes: dict[str, Any],
 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"search": {}}, "/search/strategy", "'grid', 'random', 'halving_grid', 'halving_random' or 'hyperband'"),
+    ({"search": {}}, "/search/strategy", "'grid', 'random', 'halving_grid', 'halving_random', 'hyperband' or 'tpe'"),
     (
         {"search": {"strategy": "both"}},
         "/search/strategy",
-        "'grid', 'random', 'halving_grid', 'halving_random' or 'hyperband'",
+        "'grid', 'random', 'halving_grid', 'halving_random', 'hyperband' or 'tpe'",
     ),
     ({"search": {"strategy": "grid"}}, "/search/param_grid", "Field required"),
     ({"search": {"strategy": "grid", "param_grid": []}}, "/search/param_grid", "at least 1 item"),

@@ -185,7 +185,9 @@ def _audit_states(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
     elif job.state == JobState.CANCELLING:
         assert job.fits_running and not job.fits_queued
     else:
-        assert job.fits_running or any(f.state == State.QUEUED and f.position is not None for f in fits), "it is stuck"
+        assert (
+            job.fits_running or job.unborn or any(f.state == State.QUEUED and f.position is not None for f in fits)
+        ), "it is stuck"
     if job.state == JobState.SUCCEEDED:
         assert job.trials_succeeded and all(fit.state == State.SUCCEEDED for fit in fits if fit.fold is None)
     for trial in trials:

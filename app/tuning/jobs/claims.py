@@ -7,7 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, func, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
@@ -59,8 +59,10 @@ CHANGED = {"synchronize_session": False, "populate_existing": True}
 FREE_SLOTS = Job.max_parallel_fits - Job.fits_running
 WAITING = (Fit.state == State.QUEUED, Fit.position.is_not(None))
 OPEN = (Job.state.in_(ACTIVE_JOB), or_(FREE_SLOTS.is_(None), FREE_SLOTS > 0))
-CLAIMABLE = (*OPEN, exists().where(Fit.job_id == Job.id, *WAITING))
-CLAIMABLE_BY = (*OPEN, *MAY_CLAIM, exists().where(Fit.job_id == Job.id, *WAITING, MAY_TRAIN))
+# Nothing is trained, and a worker has to propose the next trial.
+TO_PROPOSE = and_(Job.unborn > 0, Job.fits_running == 0)
+CLAIMABLE = (*OPEN, or_(TO_PROPOSE, exists().where(Fit.job_id == Job.id, *WAITING)))
+CLAIMABLE_BY = (*OPEN, *MAY_CLAIM, or_(TO_PROPOSE, exists().where(Fit.job_id == Job.id, *WAITING, MAY_TRAIN)))
 # The job with the fewest fits running comes first: so jobs share the workers fairly.
 TURN = (Job.fits_running, func.coalesce(Job.last_claim_at, Job.created_at), Job.id)
 _MINE = (bindparam(column.key, type_=column.type) for column in (Job.fits_running, Job.last_claim_at, Job.id))

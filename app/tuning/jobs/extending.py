@@ -19,6 +19,7 @@ from app.tuning.search.models import Candidate, Candidates
 from app.tuning.search.plan import cost_share, make_plan, rung_folds
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.spec import JobSpec
+from app.tuning.search.strategies import TpeSearch
 
 
 def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidates: Candidates) -> None:
@@ -45,6 +46,29 @@ def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidat
 
 def _add_trials(session: Session, job: Job, spec: JobSpec, candidates: list[Candidate]) -> None:
     """Give the trials that there are their numbers among all candidates, and write the others."""
+    added = _renumber_trials(session, job, spec, candidates)
+    [rung] = make_plan(spec, len(candidates))
+    insert_trials(session, job, ((number, (candidates[number], rung)) for number in added))
+    insert_fits(session, job, spec, rung, range(spec.folds))
+    job.trials_total += len(added)
+    job.trials_queued += len(added)
+    job.unborn += sum(not candidates[number].params and candidates[number].origin == "model" for number in added)
+    job.fits_total += len(added) * spec.folds
+    job.fits_queued += len(added) * spec.folds
+    job.cost_left += sum(candidates[number].multiply_adds for number in added) * spec.train_share * spec.folds
+
+
+def _renumber_trials(session: Session, job: Job, spec: JobSpec, candidates: list[Candidate]) -> list[int]:
+    """Renumber the job's trials; the numbers of the candidates that have none yet.
+
+    Raises:
+        SpecRejected: a trial is not among the candidates.
+    """
+    rejection = SpecRejected([((), f"it must contain all that has been searched; otherwise {POST_AGAIN}")])
+    if isinstance(spec.search, TpeSearch):  # what a model has proposed is not among the candidates
+        if len(candidates) < job.trials_total:
+            raise rejection
+        return list(range(job.trials_total, len(candidates)))
     mine = select(Trial.number, Trial.params).where(Trial.job_id == job.id).order_by(Trial.number)
     known = [(row.number, _name(row.params)) for row in session.execute(mine)]
     places: dict[str, list[int]] = {}
@@ -53,17 +77,9 @@ def _add_trials(session: Session, job: Job, spec: JobSpec, candidates: list[Cand
     try:
         moves = [(old, places[name].pop()) for old, name in known]
     except (KeyError, IndexError):
-        raise SpecRejected([((), f"it must contain all that has been searched; otherwise {POST_AGAIN}")]) from None
+        raise rejection from None
     _renumber(session, job, moves)
-    [rung] = make_plan(spec, len(candidates))
-    added = sorted(number for numbers in places.values() for number in numbers)
-    insert_trials(session, job, ((number, (candidates[number], rung)) for number in added))
-    insert_fits(session, job, spec, rung, range(spec.folds))
-    job.trials_total += len(added)
-    job.trials_queued += len(added)
-    job.fits_total += len(added) * spec.folds
-    job.fits_queued += len(added) * spec.folds
-    job.cost_left += sum(candidates[number].multiply_adds for number in added) * spec.train_share * spec.folds
+    return sorted(number for numbers in places.values() for number in numbers)
 
 
 def _name(params: Any) -> str:

@@ -4,6 +4,7 @@ Nothing else writes a job's state and version. Whoever calls has locked the job,
 """
 
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import delete, exists, select, update
@@ -33,6 +34,7 @@ from app.tuning.jobs.steps import advance_search, find_winner
 from app.tuning.jobs.store import execute_change, lock_job
 from app.tuning.jobs.tables import ACTIVE_JOB, ENDED_JOB, Attempt, EpochRow, Fit, Job, JobState, Outcome, State, Trial
 from app.tuning.jobs.workers import may_be_trained, note_absence, rest_worker
+from app.tuning.search.models import Candidate
 from app.tuning.search.plan import cost_share
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import read_spec_or_none
@@ -69,6 +71,33 @@ def record(session: Session, key: AttemptKey, end: End) -> bool:
             return _requeue_elsewhere(session, key, end)
         case Lost():
             return _retry_or_give_up(session, key, end)
+
+
+def record_birth(session: Session, job_id: UUID, number: int, candidate: Candidate | None) -> bool:
+    """Give a trial its hyperparameters, so that it can be trained; without any the search ends before it.
+
+    False if the trial has been born, or its job does not go on. Idempotent.
+    """
+    job, trial = lock_job(session, job_id), session.get(Trial, (job_id, number))
+    if not job or not trial or trial.params or not job.unborn or job.state not in ACTIVE_JOB:
+        return False
+    fits = update(Fit).where(Fit.job_id == job_id, Fit.fold.is_not(None), Fit.state == State.QUEUED)
+    if candidate:
+        trial.params, trial.cost = dict(candidate.params), candidate.multiply_adds
+        execute_change(session, fits.where(Fit.trial_number == number).values(position=number))
+        job.unborn -= 1
+    else:
+        used_up = {"type": "SpaceUsedUp", "message": "every allowed point has been searched", "traceback": None}
+        cancelled = fits.where(Fit.trial_number >= number).values(state=State.CANCELLED, ended_at=clock(0))
+        count(job, FITS, State.QUEUED, State.CANCELLED, execute_change(session, cancelled))
+        rest = update(Trial).where(Trial.job_id == job_id, Trial.number >= number, Trial.state == State.QUEUED)
+        ended = execute_change(session, rest.values(state=State.CANCELLED, error=used_up))
+        count(job, TRIALS, State.QUEUED, State.CANCELLED, ended)
+        job.unborn = 0
+    change_job(job)
+    if not job.trials_queued + job.trials_running:
+        end_search(session, job, read_spec_or_none(job.spec))
+    return True
 
 
 def cancel_job(session: Session, job: Job) -> None:

@@ -18,6 +18,7 @@ from app.tuning.search.models import Candidate, Candidates
 from app.tuning.search.plan import count_fits, estimate_cost, make_plan, rung_folds
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spec import JobSpec
+from app.tuning.search.strategies import TpeSearch
 
 KEY_LIFETIME = timedelta(hours=24)
 ROWS_AT_ONCE = 500  # so that the largest job takes little memory
@@ -38,6 +39,7 @@ def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
         fits_queued=fits,
         cost_left=estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         rungs=[{**rung._asdict(), "state": State.QUEUED} for rung in plan] if spec.resource else None,
+        unborn=candidates.unborn,
         skipped=candidates.skipped,
         created_at=clock(0),
     )
@@ -126,6 +128,8 @@ def insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: ra
     fold = numbers[0].union_all(*numbers[1:]).subquery() if numbers[1:] else numbers[0].subquery()
     place = func.row_number().over(order_by=(Trial.cost.desc(), Trial.number, fold.c.fold))
     claimable = case((fold.c.fold < spec.race.burn_in, place)) if spec.race else place
+    if isinstance(spec.search, TpeSearch):
+        claimable = case((Trial.origin != Origin.MODEL, place))
     columns = ["job_id", "trial_number", "fold", "bracket", "n_resources", "position", "iter"]
     columns += ["state", "attempt", "lost_attempts"]
     start = (literal(0), literal(State.QUEUED.value), literal(0), literal(0))

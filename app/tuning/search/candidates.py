@@ -18,7 +18,7 @@ from app.tuning.search.plan import count_draws, make_plan
 from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected, reject_value
 from app.tuning.search.spaces import Distribution
 from app.tuning.search.spec import CrossValidation, JobSpec
-from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband
+from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband, TpeSearch
 
 Point = dict[str, Value]
 MAX_TRIALS = 10_000
@@ -36,25 +36,44 @@ def draw_candidates(spec: JobSpec) -> Candidates:
     for check in (_check_dataset, _check_race, _check_count, _check_space, check_forbidden):
         raise_if_rejected(check(spec))
     points, skipped = _list_allowed(spec)
-    plan = make_plan(spec, len(points))
-    most = max(rung.n_resources for rung in plan)
-    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    most = max(rung.n_resources for rung in make_plan(spec, len(points)))
     given = len(spec.search.points_to_evaluate)
+    drawn = "startup" if isinstance(spec.search, TpeSearch) else "search"
     found = Candidates()
     found.skipped = skipped
     rejections: list[Rejection] = []
     for number, params in enumerate(points):
         try:
-            candidate = model.model_validate(spec.hyperparameters(params, most))
-            cost = candidate.training_cost(dataset.shape, dataset.classes)
-            origin = "given" if number < given else "search"
-            found.append(Candidate(params, float(cost * spec.train_samples), origin))
+            found.append(make_candidate(spec, params, "given" if number < given else drawn, most))
         except ValueError as error:
             rejections.append((("search",), f"candidate {number}: {_explain(error)}"))
             if len(rejections) == MAX_REJECTIONS:
                 break
     raise_if_rejected(rejections)
+    if len(points) == given + _count_draws_now(spec):
+        mean = sum(one.multiply_adds for one in found) / len(found)
+        found += [Candidate({}, mean, "model")] * (count_trials(spec) - len(found))
     return found
+
+
+def make_candidate(spec: JobSpec, params: Point, origin: str, n_resources: int | None = None) -> Candidate:
+    """The candidate with these hyperparameters.
+
+    Raises:
+        ValueError: the model does not take them, or cannot be built with them.
+    """
+    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    complete = model.model_validate(spec.hyperparameters(params, n_resources))
+    cost = complete.training_cost(dataset.shape, dataset.classes)
+    return Candidate(params, float(cost * spec.train_samples), origin)
+
+
+def _count_draws_now(spec: JobSpec) -> int:
+    """How many points are drawn when the job is posted; a model proposes the others later."""
+    left = count_trials(spec) - len(spec.search.points_to_evaluate)
+    if isinstance(spec.search, TpeSearch):
+        return max(0, min(left, spec.search.n_startup_trials - len(spec.search.points_to_evaluate)))
+    return left
 
 
 def count_trials(spec: JobSpec) -> int:
@@ -87,7 +106,7 @@ def _list_allowed(spec: JobSpec) -> tuple[list[Point], int]:
         SpecRejected: too few points are allowed.
     """
     given = spec.search.points_to_evaluate
-    wanted = count_trials(spec) - len(given)
+    wanted = _count_draws_now(spec)
     conjunctions = compile_forbidden(spec)
     allowed: list[Point] = []
     skipped = 0

@@ -8,7 +8,15 @@ from app.tuning.search.plan import make_plan
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.spaces import ParamGrid, Strict
 from app.tuning.search.spec import JobSpec
-from app.tuning.search.strategies import Amount, Count, GridSearch, HalvingGridSearch, HalvingRandomSearch, RandomSearch
+from app.tuning.search.strategies import (
+    Amount,
+    Count,
+    GridSearch,
+    HalvingGridSearch,
+    HalvingRandomSearch,
+    RandomSearch,
+    TpeSearch,
+)
 
 POST_AGAIN = "post it as a new job: equal fits are not trained again"
 
@@ -16,7 +24,7 @@ POST_AGAIN = "post it as a new job: equal fits are not trained again"
 class Extension(Strict):
     """Exactly one of these: more draws of a random search, a larger grid, or further rungs of a halving search."""
 
-    n_iter: Count | None = Field(None, description="Of a random search: how many draws in all.")
+    n_iter: Count | None = Field(None, description="Of a random or TPE search: how many trials in all.")
     param_grid: ParamGrid | None = Field(None, description="Of a grid search: the whole grid, the old points in it.")
     max_resources: Amount | None = Field(None, description="Of a halving search: of the last rung.")
 
@@ -44,7 +52,7 @@ def extend_spec(spec: JobSpec, extension: Extension) -> JobSpec:
     """
     [(field, value)] = extension.changes().items()
     kinds = {
-        "n_iter": RandomSearch,
+        "n_iter": RandomSearch | TpeSearch,
         "param_grid": GridSearch,
         "max_resources": HalvingGridSearch | HalvingRandomSearch,
     }
@@ -52,7 +60,9 @@ def extend_spec(spec: JobSpec, extension: Extension) -> JobSpec:
         _reject(field, f"{field} does not extend the strategy {spec.search.strategy!r}")
     if spec.race:
         _reject(field, f"a race would have been another one from its start: {POST_AGAIN}")
-    if field == "n_iter" and all(isinstance(space, list) for one in spec.search.spaces for space in one.values()):
+    if isinstance(spec.search, RandomSearch) and all(
+        isinstance(space, list) for one in spec.search.spaces for space in one.values()
+    ):
         _reject(field, f"draws from lists alone depend on their number: {POST_AGAIN}")
     document = spec.model_dump(mode="json")
     return JobSpec.model_validate({**document, "search": {**document["search"], field: value}})

@@ -155,3 +155,8 @@ class Candidates(list[Candidate]):
     """A job's candidates, and how many forbidden points were left out, or drawn again."""
 
     skipped = 0
+
+    @property
+    def unborn(self) -> int:
+        """How many are placeholders, for which a model has yet to propose hyperparameters."""
+        return sum(not one.params and one.origin == "model" for one in self)

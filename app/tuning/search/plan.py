@@ -9,7 +9,7 @@ from app.tuning.search.models import MODELS
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.rungs import Rung, plan_halving, plan_hyperband, plan_levels
 from app.tuning.search.spec import CrossValidation, JobSpec
-from app.tuning.search.strategies import Halving, HalvingRandomSearch, Hyperband, RandomSearch
+from app.tuning.search.strategies import Halving, HalvingRandomSearch, Hyperband, RandomSearch, TpeSearch
 
 MAX_RUNGS = 100
 
@@ -49,7 +49,7 @@ def count_draws(spec: JobSpec) -> int:
     search = spec.search
     if isinstance(search, Hyperband):
         return sum(rung.n_candidates for rung in make_plan(spec, 0) if rung.iter == 0)
-    if isinstance(search, RandomSearch):
+    if isinstance(search, RandomSearch | TpeSearch):
         return search.n_iter
     assert isinstance(search, HalvingRandomSearch)
     if search.n_candidates != "exhaust":

@@ -31,8 +31,10 @@ class Preview(NamedTuple):
 def make_preview(spec: JobSpec, candidates: Candidates) -> Preview:
     """The preview of a search with these candidates."""
     plan = make_plan(spec, len(candidates))
-    complete = [spec.fill(candidate.params) for candidate in candidates]
-    epochs, epochs_at_most = _count_epochs(spec, plan, [int(one.get("epochs", 0)) for one in complete])
+    born = candidates[: len(candidates) - candidates.unborn]
+    complete = [spec.fill(candidate.params) for candidate in born]
+    own = [int(one.get("epochs", 0)) for one in complete]
+    epochs, epochs_at_most = _count_epochs(spec, plan, own + [max(own)] * candidates.unborn)
     return Preview(
         trials=len(candidates),
         fits=count_fits(spec, plan),
@@ -44,7 +46,7 @@ def make_preview(spec: JobSpec, candidates: Candidates) -> Preview:
         multiply_adds=estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         checkpoint_bytes=_count_checkpoint_bytes(spec, complete),
         supports=[{name: describe_space(space) for name, space in one.items()} for one in spec.search.spaces],
-        first=[candidate.params for candidate in candidates[:SHOWN]],
+        first=[candidate.params for candidate in born[:SHOWN]],
     )
 
 

@@ -129,8 +129,24 @@ class Hyperband(_OverDistributions):
     brackets: Count | None = Field(None, description="How many, beginning with the one of most candidates; null: all.")
 
 
+class TpeSearch(_OverDistributions):
+    """Candidates that a tree-structured Parzen estimator proposes, each by the trials before it; no point twice."""
+
+    strategy: Literal["tpe"]
+    n_iter: Count = 10
+    n_startup_trials: Count = Field(10, description="Random draws, the given points included, before it proposes.")
+    max_concurrent_trials: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description="The window: a trial is proposed when all but this many less one of those before it have ended, "
+        "whose results alone it depends on.",
+    )
+
+
 Search = Annotated[
-    GridSearch | RandomSearch | HalvingGridSearch | HalvingRandomSearch | Hyperband, Field(discriminator="strategy")
+    GridSearch | RandomSearch | HalvingGridSearch | HalvingRandomSearch | Hyperband | TpeSearch,
+    Field(discriminator="strategy"),
 ]
 STRATEGIES: dict[str, type[Strict]] = {
     "grid": GridSearch,
@@ -138,4 +154,5 @@ STRATEGIES: dict[str, type[Strict]] = {
     "halving_grid": HalvingGridSearch,
     "halving_random": HalvingRandomSearch,
     "hyperband": Hyperband,
+    "tpe": TpeSearch,
 }

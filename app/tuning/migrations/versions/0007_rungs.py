@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 COUNTERS = {
-    "jobs": ("trials_pruned", "skipped", "epochs_trained", "epochs_reused"),
+    "jobs": ("trials_pruned", "unborn", "skipped", "epochs_trained", "epochs_reused"),
     "trials": ("bracket", "iter", "n_resources"),
     "fits": ("bracket", "iter"),
 }
