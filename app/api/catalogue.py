@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from app.api.openapi import describe_problems
-from app.api.schemas import DatasetPage, DatasetResponse, Hyperparameter, ModelPage, ModelResponse
+from app.api.schemas.catalogue import DatasetPage, DatasetResponse, Hyperparameter, ModelPage, ModelResponse
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Model, describe_hyperparameters
 

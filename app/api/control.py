@@ -13,7 +13,7 @@ from app.api.dependencies import Database, Housekeeping, get_job_or_404, polling
 from app.api.jobs import get_locked_job, job_etag, json_response
 from app.api.openapi import describe_problems, describe_response
 from app.api.problems import Conflict
-from app.api.schemas import JobResponse
+from app.api.schemas.jobs import JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing

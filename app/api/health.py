@@ -1,16 +1,25 @@
 """Liveness and readiness."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from sqlalchemy import Engine
 
 from app.api.openapi import describe_problems
 from app.api.problems import ServiceUnavailable
-from app.api.schemas import Health
+from app.api.schemas.base import ResponseModel
 from app.tuning import broker, outages
 from app.tuning.database import try_writing
 from app.tuning.outages import Standing, database_standing
 
 router = APIRouter(tags=["health"], responses=describe_problems(413, 421, 500))
+
+
+class Health(ResponseModel):
+    """The state of the service and of each of its parts."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, Literal["ok", "unavailable"]]
 
 
 @router.get("/livez")

@@ -16,7 +16,7 @@ from app.api.idempotency import KeyHeader, digest_spec, find_first_response
 from app.api.openapi import describe_problems, describe_response
 from app.api.pagination import JobsQuery, encode_page_token
 from app.api.problems import Conflict, NotFound
-from app.api.schemas import JobPage, JobResponse
+from app.api.schemas.jobs import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing

@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 from app.api.dependencies import Database
 from app.api.jobs import take_turns
 from app.api.openapi import describe_problems, describe_response
-from app.api.schemas import ResponseModel, RungResponse
+from app.api.schemas.base import ResponseModel
+from app.api.schemas.jobs import RungResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading

@@ -15,7 +15,7 @@ from app.api.dependencies import Database, get_job_or_404, polling_headers
 from app.api.openapi import describe_problems, describe_response
 from app.api.pagination import Digits, Number, TrialsQuery, encode_page_token
 from app.api.problems import Conflict, NotFound
-from app.api.schemas import (
+from app.api.schemas.results import (
     Best,
     FitResponse,
     Selection,
