@@ -56,7 +56,7 @@ tests: install
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/training/test_numerics.py
 
 quick: lint types
-	$(PY) -m $(PYTEST) --numprocesses 2 -m "not slow and not system" -k "not postgresql" $(QUICK)
+	$(PY) -m $(PYTEST) --numprocesses 2 -m "not slow and not system" $(QUICK)
 
 # Apart from `make tests`, because tracing doubles their time; the report is printed even if a test fails.
 coverage: install

@@ -19,13 +19,21 @@ from tests.support import servers
 from tests.support.service_double import SPEC, Service, running_service
 
 SYSTEM = Path(__file__).parent / "system"
+LONGEST = {"system", "worker"}  # run first: started last, one of these files would leave the other processes idle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole systems."""
+    """Mark the tests of whole systems, and those that need PostgreSQL or a broker; the longest files are run first."""
     for item in items:
-        if SYSTEM in item.path.parents:
+        if SYSTEM in item.path.parents or (isinstance(item, pytest.Function) and _needs_server(item)):
             item.add_marker(pytest.mark.system)
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
+
+def _needs_server(item: pytest.Function) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    on_postgres = any(isinstance(one, str) and one == "postgresql" for one in parameters)  # others may be arrays
+    return on_postgres or bool({"postgres", "broker"} & set(item.fixturenames))
 
 
 @pytest.fixture(scope="session")

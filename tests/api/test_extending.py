@@ -73,6 +73,7 @@ def shown(client: TestClient, job_id: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_rows_are_those_of_a_job_that_was_posted_so(case: str, client: TestClient, engine: Engine) -> None:
     extend_after(None, *CASES[case], client, engine)

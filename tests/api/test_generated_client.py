@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
 NAME = "generated_tunewell_client"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

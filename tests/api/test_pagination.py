@@ -65,6 +65,7 @@ def test_jobs_can_be_listed_by_state(client: TestClient) -> None:
         assert {job["state"] for job in found} <= {state}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sort", ["number", "validation_accuracy", "-validation_accuracy"])
 @pytest.mark.parametrize("page_size", [1, 2, 9])
 def test_pages_contain_every_trial_once_despite_ties(

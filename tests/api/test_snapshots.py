@@ -60,6 +60,7 @@ def interleaved(engine: Engine, client: TestClient, path: str, act: Act, job_id:
     assert (response.status_code, response.text) == (200, before.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_concurrently_deleted_job_is_shown_completely(engine: Engine, client: TestClient, page: str) -> None:
     job = post(client, grid(2))
@@ -74,6 +75,7 @@ def test_a_concurrently_deleted_job_is_listed_completely(engine: Engine, client:
     interleaved(engine, client, "/v1/jobs", delete, job["id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_concurrently_ended_refit_is_shown_completely_or_not_at_all(
     engine: Engine, client: TestClient, page: str

@@ -207,6 +207,7 @@ def test_explicit_levels_keep_one_in_factor() -> None:
     assert [(rung.n_candidates, rung.n_resources) for rung in plan_levels(27, [1, 9], 9)] == [(27, 1), (3, 9)]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(SCORES | st.just(np.nan), max_size=12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_places_that_are_certain_early_are_those_of_the_whole_rung(

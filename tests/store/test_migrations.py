@@ -221,6 +221,7 @@ def test_eight_processes_that_start_together_all_reach_the_newest_schema(
     assert_all_arrive(starters, database_url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", [None, "0001"], ids=["empty", "older"])
 def test_other_processes_migrate_after_one_was_killed_during_its_migration(
     database_url: str, revision: str | None

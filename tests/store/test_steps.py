@@ -130,6 +130,7 @@ def test_a_race_has_the_winner_of_the_whole_search_for_fewer_fits(seed: int, sql
     assert fits < 48
 
 
+@pytest.mark.slow
 def test_on_the_articles_grid_a_race_trains_45_of_81_fits(engine: Engine) -> None:
     ledger = Ledger(engine)
     neurons = {"strategy": "grid", "param_grid": {"num_neurons": list(range(1, 28))}}
@@ -213,6 +214,7 @@ def test_too_many_failed_trials_end_a_race(engine: Engine) -> None:
     assert (job.state, (job.error or {})["type"]) == (JobState.FAILED, "TooManyFailedTrials")
 
 
+@pytest.mark.slow
 def test_deleting_a_search_with_rungs_leaves_no_rows(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["hyperband"][0]))

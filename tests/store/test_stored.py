@@ -113,6 +113,7 @@ def test_missing_fields_have_their_defaults(engine: Engine, client: TestClient) 
     assert client.get(f"/v1/jobs/{job['id']}").json() == job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [*UNREADABLE, *GARBAGE])
 def test_only_the_job_that_cannot_be_run_says_so(part: str, engine: Engine, client: TestClient) -> None:
     job, other = post(client, grid(2)), post(client, grid(1))
