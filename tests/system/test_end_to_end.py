@@ -25,7 +25,7 @@ GRID = {
     "random_state": 7,
     "limits": {"reuse": False},
 }
-MAX_API_MEBIBYTES = 200
+MAX_GROWTH_MEBIBYTES = 30
 MEASURED = {"seconds", "fit_seconds", "refit_seconds", "started_at", "ended_at", "worker", "attempt", "job_id"}
 
 
@@ -166,11 +166,14 @@ def test_the_api_stays_small_under_load(
 ) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # as `tunewell up` and the image set it
     with live(tmp_path / "home", database_url, broker.url.replace("/0", "/2"), workers=0) as service:
-        assert measure_memory_under_load(service) < MAX_API_MEBIBYTES
+        # Not the sum: what the libraries take differs by machine, by as much as all jobs take.
+        assert measure_growth_under_load(service) < MAX_GROWTH_MEBIBYTES
 
 
-def measure_memory_under_load(service: Live) -> int:
-    """MiB of memory that the API uses after concurrent jobs of the largest size and mixed requests."""
+def measure_growth_under_load(service: Live) -> int:
+    """MiB of memory that the API gains by concurrent jobs of the largest size and mixed requests."""
+    assert service.get("/v1/jobs")
+    idle = service.resident("api")
     rates = [number / 1000 for number in range(1, 101)]
     largest = GRID | {"search": {"strategy": "grid", "param_grid": {"l1": rates, "l2": rates}}}
     with ThreadPoolExecutor(4) as threads:
@@ -187,4 +190,4 @@ def measure_memory_under_load(service: Live) -> int:
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(ask, range(600))) == {200, 415}
     assert service.get("/openapi.json")
-    return service.resident("api")
+    return service.resident("api") - idle
