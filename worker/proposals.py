@@ -1,4 +1,4 @@
-"""The next point of a search, proposed by Optuna's TPE (tree-structured Parzen estimator).
+"""The next candidate of a search, proposed by Optuna's TPE (tree-structured Parzen estimator).
 
 A pure function of what is known: each call has a study and samplers of its own, seeded by the trial's number. Only this
 module imports Optuna, which takes a while to load.
@@ -15,7 +15,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from app.tuning.search.models import Value
+from app.tuning.jobs.births import Birth
+from app.tuning.search.candidates import make_candidate
+from app.tuning.search.forbidden import compile_forbidden, is_forbidden
+from app.tuning.search.models import Candidate, Value
 from app.tuning.search.spaces import LogUniform, RandInt
 
 Point = dict[str, Value]
@@ -46,6 +49,23 @@ class _Told(NamedTuple):
     space: int
     place: _Place
     value: float | None
+
+
+def propose_candidate(birth: Birth) -> Candidate | None:
+    """The candidate of a trial: a pure function of what the trial depends on; None if the space is used up."""
+    spec = birth.spec
+    conjunctions = compile_forbidden(spec)
+
+    def is_allowed(point: Point) -> bool:
+        try:
+            make_candidate(spec, point, "model")
+        except ValueError:
+            return False
+        return not (conjunctions and is_forbidden(conjunctions, spec.fill(point)))
+
+    known = (birth.history, birth.running)
+    point = propose(spec.search.spaces, *known, spec.random_state, birth.number, is_allowed)
+    return None if point is None else make_candidate(spec, point, "model")
 
 
 def propose(

@@ -114,7 +114,7 @@ class Claimant:
         birth = retry_until_done(self._find_birth, self.stopping)
         if birth is None:
             return False
-        from worker.proposing import propose_candidate  # outside any transaction: it takes a while
+        from worker.proposals import propose_candidate  # outside any transaction: it takes a while
 
         candidate = propose_candidate(birth)
         self._commit(lambda session: outcomes.record_birth(session, birth.job_id, birth.number, candidate))

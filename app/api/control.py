@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.api.dependencies import Database, Housekeeping, get_job_or_404, polling_headers
-from app.api.jobs import get_locked_job, job_etag, json_response
+from app.api.jobs import get_locked_job, job_etag, json_response, take_turns
 from app.api.openapi import describe_problems, describe_response
 from app.api.problems import Conflict
 from app.api.schemas.jobs import JobResponse
@@ -95,7 +95,8 @@ def extend(job_id: UUID, extension: Extension, database: Database, housekeeper: 
     except UnreadableSpec as error:
         raise Conflict(str(error)) from None
     spec = extend_spec(was, extension)
-    candidates = draw_candidates(spec)  # before the job is locked: it may take a while
+    with take_turns(spec):
+        candidates = draw_candidates(spec)  # before the job is locked: it may take a while
     with _control(database, job_id) as (session, job):
         if job.spec != stored:
             raise control.NotPossible("The job has been extended meanwhile: look at it, then try again.")

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from tests.support.driving import Folds, claim, drive, grid, post, record, scores, steady
+from tests.support.driving import Folds, Spec, claim, drive, grid, post, record, scores, steady
 from tests.support.ledger import Ledger
 
 TWO: Folds = {0: [0.5, 0.5, 0.5], 1: [0.6, None, 0.6]}
@@ -71,7 +71,8 @@ def test_an_ended_job_is_a_conflict(client: TestClient, engine: Engine, verb: st
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "retry"])
 def test_a_missing_job_is_not_found(sqlite_client: TestClient, verb: str) -> None:
-    ask(sqlite_client, "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11", verb, 404)
+    missing = ask(sqlite_client, "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11", verb, 404)
+    assert missing["detail"] == "No such job."
 
 
 def test_only_failed_fits_are_trained_again_and_another_trial_may_win(client: TestClient, engine: Engine) -> None:
@@ -115,7 +116,11 @@ def test_a_job_with_too_many_failures_goes_on_with_what_failed(client: TestClien
     Ledger(engine).audit()
 
 
-def test_a_search_that_has_moved_on_is_not_retried(client: TestClient, engine: Engine) -> None:
-    job_id = post(client, grid(2, evaluation={"cv": 3, "race": {"method": "lossless"}}))["id"]
+PROPOSED = {"strategy": "tpe", "param_distributions": {"num_neurons": [8, 16]}, "n_iter": 2, "n_startup_trials": 2}
+
+
+@pytest.mark.parametrize("changes", [{"evaluation": {"cv": 3, "race": {"method": "lossless"}}}, {"search": PROPOSED}])
+def test_a_search_that_has_gone_on_is_not_retried(changes: Spec, client: TestClient, engine: Engine) -> None:
+    job_id = post(client, grid(2, **changes))["id"]
     drive(engine, job_id, scores(TWO))
     assert "post the job again" in ask(client, job_id, "retry", 409)["detail"]

@@ -76,20 +76,22 @@ def shown(client: TestClient, job_id: str) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_rows_are_those_of_a_job_that_was_posted_so(case: str, client: TestClient, engine: Engine) -> None:
-    extend_after(None, *CASES[case], client, engine)
+    rows, expected = extend_after(None, *CASES[case], client, engine)
+    assert rows == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fits", [0, 5, 17])
 @pytest.mark.parametrize("case", CASES)
 def test_a_running_job_is_extended(case: str, fits: int, sqlite_client: TestClient, sqlite_engine: Engine) -> None:
-    extend_after(fits, *CASES[case], sqlite_client, sqlite_engine)
+    rows, expected = extend_after(fits, *CASES[case], sqlite_client, sqlite_engine)
+    assert rows == expected
 
 
 def extend_after(
     fits: int | None, search: dict[str, Any], extension: dict[str, Any], client: TestClient, engine: Engine
-) -> None:
-    """Extend a job after so many fits, or at its end, and compare it with one that was posted so."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All that is shown of a job that was extended after so many fits, or at its end, and of one posted so."""
     expected = post(client, job_of({**search, **extension}))["id"]
     drive(engine, expected, score)
     job_id = post(client, job_of(search))["id"]
@@ -100,8 +102,8 @@ def extend_after(
     if held:
         record(engine, held, score(held))
     drive(engine, job_id, score)
-    assert shown(client, job_id) == shown(client, expected)
     Ledger(engine).audit()
+    return shown(client, job_id), shown(client, expected)
 
 
 def test_a_job_is_extended_again_and_again(client: TestClient, engine: Engine) -> None:
@@ -168,7 +170,8 @@ def test_a_cancelled_job_is_not_extended(client: TestClient) -> None:
 
 
 def test_a_missing_job_is_not_found(sqlite_client: TestClient) -> None:
-    extend(sqlite_client, "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11", {"n_iter": 9}, 404)
+    missing = extend(sqlite_client, "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11", {"n_iter": 9}, 404)
+    assert missing["detail"] == "No such job."
 
 
 def test_a_job_is_not_extended_while_its_winner_is_trained(client: TestClient, engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """Races and rungs in the database: the same table in whatever order fits end, and the counters always right."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from app.tuning.database import reading
-from app.tuning.jobs import claims, queries
+from app.tuning.jobs import queries
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Fit, Job, JobState, Place, State
-from tests.support.ledger import Ledger, spec
+from tests.support.ledger import Ledger, Score, spec
 
 NEURONS = {"num_neurons": [8 * number for number in range(1, 13)]}
 DRAWN = {"num_neurons": {"distribution": "randint", "low": 8, "high": 100}}
@@ -50,7 +49,6 @@ SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"evaluation": {"cv": 3, "select": "one_standard_error"}},
     ),
 }
-Score = Callable[[Claim], float | None]
 
 
 def make_score(seed: int, failing: float) -> Score:
@@ -61,26 +59,6 @@ def make_score(seed: int, failing: float) -> Score:
         return None if draw.random() < failing else draw.randint(0, 6) / 8
 
     return score
-
-
-def run(ledger: Ledger, job_id: UUID, score: Score, order: random.Random, workers: int = 4) -> int:
-    """Train the job with up to so many fits held at once, which end, are lost or are given back in any order."""
-    held: list[Claim] = []
-    trained = 0
-    while True:
-        while len(held) < workers and (claim := ledger.do(claims.claim, job_id, "w1", "m1")):
-            held.append(claim)
-        if not held:
-            return trained
-        claim = held.pop(order.randrange(len(held)))
-        if order.random() < 0.1 and ledger.fit(claim.fit_id).lost_attempts == 0:
-            assert ledger.lose(claim)
-            continue
-        accuracy = score(claim)
-        assert ledger.fail(claim) if accuracy is None else ledger.finish(claim, accuracy)
-        if accuracy is not None and order.random() < 0.1:
-            ledger.finish(claim, accuracy)  # recorded twice: a COMMIT whose response was lost
-        trained += claim.fold is not None
 
 
 def table(ledger: Ledger, job_id: UUID) -> dict[str, Any]:
@@ -104,7 +82,7 @@ def test_the_table_is_the_same_in_whatever_order_fits_end(name: str, failing: fl
         job_id = ledger.post(spec(search, **changes))
         # Three orders on SQLite; on PostgreSQL, which takes longer, the last of them.
         if engine.dialect.name == "sqlite" or seed in (0, 2):
-            run(ledger, job_id, make_score(7, failing), random.Random(seed), workers=1 + 3 * (seed > 0))
+            ledger.train(job_id, make_score(7, failing), random.Random(seed), workers=1 + 3 * (seed > 0))
             tables.append(table(ledger, job_id))
     assert all(one == tables[0] for one in tables)
     assert tables[0]["winner"][0] in (JobState.SUCCEEDED, JobState.FAILED)
@@ -120,7 +98,7 @@ def test_a_race_has_the_winner_of_the_whole_search_for_fewer_fits(seed: int, sql
     found = []
     for race in (None, {"method": "lossless"}):
         job_id = ledger.post(spec(grid, evaluation={"cv": 4, "race": race}))
-        fits = run(ledger, job_id, make_score(seed, 0.1), random.Random(seed))
+        fits = ledger.train(job_id, make_score(seed, 0.1), random.Random(seed))
         job = ledger.job(job_id)
         folds = [fit.accuracy for fit in ledger.fits(job_id) if fit.trial_number == job.best_trial]
         found.append((job.best_trial, job.best_accuracy, folds, job.state))
@@ -135,7 +113,7 @@ def test_on_the_articles_grid_a_race_trains_45_of_81_fits(engine: Engine) -> Non
     ledger = Ledger(engine)
     neurons = {"strategy": "grid", "param_grid": {"num_neurons": list(range(1, 28))}}
     job_id = ledger.post(spec(neurons, evaluation=RACE))
-    assert run(ledger, job_id, lambda claim: 0.95 if claim.trial_number % 3 == 0 else 0.2, random.Random(0)) == 45
+    assert ledger.train(job_id, lambda claim: 0.95 if claim.trial_number % 3 == 0 else 0.2, random.Random(0)) == 45
     job = ledger.job(job_id)
     assert (job.trials_pruned, job.trials_succeeded, job.fits_cancelled) == (18, 9, 36)
 
@@ -169,12 +147,12 @@ def test_failed_candidates_leave_places_empty_and_the_search_ends(engine: Engine
     search = SEARCHES["halving over epochs"][0]
     job_id = ledger.post(spec(search))
     score: Score = lambda claim: 0.5 if claim.trial_number < 2 else None  # noqa: E731
-    run(ledger, job_id, score, random.Random(0))
+    ledger.train(job_id, score, random.Random(0))
     job = ledger.job(job_id)
     assert (job.state, job.trials_failed) == (JobState.SUCCEEDED, 10)
     assert [rung["n_candidates"] for rung in job.rungs or ()] == [12, 2, 2]
     nothing = ledger.post(spec(search))
-    run(ledger, nothing, lambda claim: None, random.Random(0))
+    ledger.train(nothing, lambda claim: None, random.Random(0))
     job = ledger.job(nothing)
     assert (job.state, job.trials_failed, job.fits_queued) == (JobState.FAILED, 12, 0)
     assert [rung["state"] for rung in job.rungs or ()] == ["succeeded", "cancelled", "cancelled"]
@@ -184,7 +162,7 @@ def test_failed_candidates_leave_places_empty_and_the_search_ends(engine: Engine
 def test_a_job_fails_whose_last_rung_has_no_result(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["halving over epochs"][0]))
-    run(ledger, job_id, lambda claim: 0.5 if (claim.n_resources or 0) < 9 else None, random.Random(0))
+    ledger.train(job_id, lambda claim: 0.5 if (claim.n_resources or 0) < 9 else None, random.Random(0))
     job = ledger.job(job_id)
     assert (job.state, job.best_trial, job.trials_succeeded) == (JobState.FAILED, None, 0)
 
@@ -209,7 +187,7 @@ def test_too_many_failed_trials_end_a_race(engine: Engine) -> None:
     ledger = Ledger(engine)
     search, changes = SEARCHES["race"]
     job_id = ledger.post(spec(search, **changes, limits={"max_failed_trials": 1}))
-    run(ledger, job_id, lambda claim: None if claim.trial_number < 3 else 0.5, random.Random(0))
+    ledger.train(job_id, lambda claim: None if claim.trial_number < 3 else 0.5, random.Random(0))
     job = ledger.job(job_id)
     assert (job.state, (job.error or {})["type"]) == (JobState.FAILED, "TooManyFailedTrials")
 
@@ -218,7 +196,7 @@ def test_too_many_failed_trials_end_a_race(engine: Engine) -> None:
 def test_deleting_a_search_with_rungs_leaves_no_rows(engine: Engine) -> None:
     ledger = Ledger(engine)
     job_id = ledger.post(spec(SEARCHES["hyperband"][0]))
-    run(ledger, job_id, make_score(1, 0.0), random.Random(0))
+    ledger.train(job_id, make_score(1, 0.0), random.Random(0))
     ledger.remove(job_id)
     with reading(engine) as session:
         assert [session.scalar(select(func.count()).select_from(one)) for one in (Fit, Place)] == [0, 0]

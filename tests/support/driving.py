@@ -1,7 +1,7 @@
 """Brings posted jobs into the states that tests need: it claims fits and records results as a worker does."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,8 @@ from app.tuning.database import writing
 from app.tuning.jobs import claims, outcomes
 from app.tuning.jobs.attempts import ErrorRecord, Failed, Finished, Result
 from app.tuning.jobs.claims import Claim
+from tests.support.ledger import Score
 
-Score = Callable[[Claim], float | None]
 Spec = dict[str, Any]
 Folds = dict[int, Sequence[float | None]]  # accuracies by trial and fold
 ENVIRONMENT = {

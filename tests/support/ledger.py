@@ -1,6 +1,7 @@
 """Jobs for the tests of the store, and an audit of each job's counters and states against its rows."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,6 +32,7 @@ from app.tuning.search.spec import JobSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Score = Callable[[Claim], float | None]
 BROKEN: ErrorRecord = {"type": "ValueError", "message": "the loss is not a number", "traceback": None}
 GONE: ErrorRecord = {"type": "LostWorker", "message": "no sign of life", "traceback": None}
 
@@ -71,6 +73,39 @@ class Ledger:
     def post(self, spec: JobSpec) -> UUID:
         """Create the job as the API does."""
         return self.do(store.insert_job, spec, draw_candidates(spec)).id
+
+    def train(
+        self,
+        job_id: UUID,
+        score: Score,
+        order: random.Random,
+        workers: int = 4,
+        bear: Callable[["Ledger"], bool] = lambda ledger: False,
+    ) -> int:
+        """Train the job, at most `workers` fits at once, which end, are lost or are recorded twice in any order.
+
+        A fit fails if its score is None; `bear` proposes a trial where nothing can be claimed. The number of folds'
+        fits that have ended.
+        """
+        held: list[Claim] = []
+        trained = 0
+        while True:
+            while len(held) < workers:
+                if claim := self.do(claims.claim, job_id, "w1", "m1"):
+                    held.append(claim)
+                elif not bear(self):
+                    break
+            if not held:
+                return trained
+            claim = held.pop(order.randrange(len(held)))
+            if order.random() < 0.1 and self.fit(claim.fit_id).lost_attempts == 0:
+                assert self.lose(claim)
+                continue
+            accuracy = score(claim)
+            assert self.fail(claim) if accuracy is None else self.finish(claim, accuracy)
+            if accuracy is not None and order.random() < 0.1:
+                self.finish(claim, accuracy)  # recorded twice: a COMMIT whose response was lost
+            trained += claim.fold is not None
 
     def claim(self, job_id: UUID, worker: str = "w1", message_id: str = "m1") -> Claim:
         """Claim a fit; there must be one."""

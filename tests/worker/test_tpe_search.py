@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.tuning.database import reading
-from app.tuning.jobs import claims, outcomes, store
+from app.tuning.jobs import outcomes, store
 from app.tuning.jobs.births import find_birth
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.extending import extend_job
@@ -17,7 +17,7 @@ from app.tuning.jobs.tables import JobState, Origin, State
 from app.tuning.search.candidates import draw_candidates
 from tests.support.ledger import Ledger, scored, spec
 from tests.worker.test_runner import run as run_worker
-from worker.proposing import propose_candidate
+from worker.proposals import propose_candidate
 
 SPACE = {
     "learning_rate": {"distribution": "loguniform", "low": 0.0001, "high": 0.1},
@@ -47,25 +47,6 @@ def bear(ledger: Ledger) -> bool:
     return True
 
 
-def train(ledger: Ledger, job_id: UUID, order: random.Random, workers: int) -> None:
-    """Train the job with so many fits held at once, which end, are lost or given back in any order."""
-    held: list[Claim] = []
-    while True:
-        while len(held) < workers:
-            if claim := ledger.do(claims.claim, job_id, "w1", "m1"):
-                held.append(claim)
-            elif not bear(ledger):
-                break
-        if not held:
-            return
-        claim = held.pop(order.randrange(len(held)))
-        if order.random() < 0.1 and ledger.fit(claim.fit_id).lost_attempts == 0:
-            assert ledger.lose(claim)
-            continue
-        accuracy = score(claim)
-        assert ledger.fail(claim) if accuracy is None else ledger.finish(claim, accuracy)
-
-
 def table(ledger: Ledger, job_id: UUID) -> Any:
     job = ledger.job(job_id)
     rows = [(one.number, one.params, one.state, one.origin, one.validation_accuracy) for one in ledger.trials(job_id)]
@@ -77,7 +58,7 @@ def test_the_table_is_the_same_in_whatever_order_fits_end(engine: Engine) -> Non
     for seed, workers in ((0, 1), (1, 2), (2, 4)):
         ledger = Ledger(engine, audit_every=10)
         job_id = ledger.post(spec(SEARCH, evaluation={"cv": 2}, random_state=3))
-        train(ledger, job_id, random.Random(seed), workers)
+        ledger.train(job_id, score, random.Random(seed), workers, bear)
         ledger.audit()
         tables.append(table(ledger, job_id))
     assert tables[1] == tables[0]
@@ -93,8 +74,8 @@ def test_an_extended_search_has_the_rows_of_one_posted_so(first: int, engine: En
     ledger = Ledger(engine, audit_every=10)
     whole, part = (spec({**SEARCH, "n_iter": number}, evaluation={"cv": 2}) for number in (11, first))
     expected, job_id = ledger.post(whole), ledger.post(part)
-    train(ledger, expected, random.Random(0), 2)
-    train(ledger, job_id, random.Random(1), 2)
+    ledger.train(expected, score, random.Random(0), 2, bear)
+    ledger.train(job_id, score, random.Random(1), 2, bear)
 
     def extend(session: Session) -> None:
         job = store.lock_job(session, job_id)
@@ -102,7 +83,7 @@ def test_an_extended_search_has_the_rows_of_one_posted_so(first: int, engine: En
         extend_job(session, job, part, whole, draw_candidates(whole))
 
     ledger.do(extend)
-    train(ledger, job_id, random.Random(2), 2)
+    ledger.train(job_id, score, random.Random(2), 2, bear)
     ledger.audit()
     assert table(ledger, job_id) == table(ledger, expected)
 
@@ -133,7 +114,7 @@ def test_a_search_ends_when_every_point_is_used_up(engine: Engine) -> None:
     forbidden = [{"l2": 0.1, "num_neurons": 8}]
     search = {**POINTS, "n_iter": 6, "forbidden": forbidden}
     job_id = ledger.post(spec(search, evaluation={"validation_split": 0.5}))
-    train(ledger, job_id, random.Random(0), 2)
+    ledger.train(job_id, score, random.Random(0), 2, bear)
     job, trials = ledger.job(job_id), ledger.trials(job_id)
     born = [one for one in trials if one.params]
     assert len({str(one.params) for one in born}) == len(born) == 5

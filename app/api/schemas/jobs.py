@@ -135,7 +135,7 @@ def _read(job: Job) -> tuple[Any, Any]:
 def _estimate_seconds_left(job: Job) -> float | None:
     if job.ended_at:
         return 0.0
-    if not job.cost_done or job.state == JobState.CANCELLING:
+    if not job.cost_done or job.state in (JobState.CANCELLING, JobState.PAUSED):
         return None
     return round(job.seconds_done / job.cost_done * job.cost_left / max(1, job.parallel_fits), 1)
 

@@ -68,8 +68,8 @@ def retry_failed_fits(session: Session, job: Job) -> None:
         raise NotPossible(f"The job is {job.state}: post it again; what it has trained is not trained again.")
     if not job.fits_failed:
         raise NotPossible("No fit of the job has failed.")
-    if spec.race or job.rungs:
-        raise NotPossible("A failed trial has lost its race or rung: post the job again; equal fits are not retrained.")
+    if spec.is_adaptive:
+        raise NotPossible("The search has gone on from the failure: post the job again; equal fits are not retrained.")
     reopen_job(session, job)
     _reopen_trials(session, job, spec)
     _queue_again(session, job, Fit.fold.is_not(None), Fit.state == State.FAILED)

@@ -11,7 +11,7 @@ from app.tuning.jobs.control import NotPossible, reopen_job
 from app.tuning.jobs.counters import TRIALS, count
 from app.tuning.jobs.outcomes import end_search
 from app.tuning.jobs.rungs import change_rung
-from app.tuning.jobs.steps import advance_extended
+from app.tuning.jobs.steps import advance_rungs
 from app.tuning.jobs.store import execute_change, insert_fits, insert_open_fits, insert_trials
 from app.tuning.jobs.tables import Fit, Job, JobState, State, Trial
 from app.tuning.search.extension import POST_AGAIN, check_plan
@@ -32,7 +32,7 @@ def extend_job(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidat
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         raise NotPossible(f"The job is {job.state}: {POST_AGAIN}.")
     if job.trials_cancelled:
-        raise NotPossible(f"Trials of the job were cancelled when it failed: {POST_AGAIN}.")
+        raise NotPossible(f"Trials of the job were cancelled when it failed or had used up its space: {POST_AGAIN}.")
     reopen_job(session, job)
     if spec.resource:
         _add_rungs(session, job, was, spec, candidates)
@@ -125,4 +125,5 @@ def _add_rungs(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidat
     session.connection().execute(one, costs)
     refit = update(Fit).where(Fit.job_id == job.id, Fit.fold.is_(None))
     execute_change(session, refit.values(n_resources=plan[-1].n_resources))
-    advance_extended(session, job, spec, last.bracket, last.iter)
+    session.flush()
+    advance_rungs(session, job, spec, last.bracket, last.iter)

@@ -42,13 +42,7 @@ def advance_search(session: Session, job: Job, spec: JobSpec, fit: Fit) -> None:
     session.flush()
     race_is_over = not spec.race or _advance_race(session, job, spec, fit)
     if job.rungs and race_is_over:
-        _advance_rungs(session, job, spec, fit.bracket, fit.iter)
-
-
-def advance_extended(session: Session, job: Job, spec: JobSpec, bracket: int, iter: int) -> None:
-    """Go on from a rung that was the last one."""
-    session.flush()
-    _advance_rungs(session, job, spec, bracket, iter)
+        advance_rungs(session, job, spec, fit.bracket, fit.iter)
 
 
 def find_winner(session: Session, job: Job, spec: JobSpec | None) -> int | None:
@@ -152,7 +146,7 @@ def _issue(session: Session, job: Job, fit: Fit, fits: Sequence[tuple[int, int]]
     session.connection().execute(one.values(position=bindparam("p")), rows)
 
 
-def _advance_rungs(session: Session, job: Job, spec: JobSpec, bracket: int, iter: int) -> None:
+def advance_rungs(session: Session, job: Job, spec: JobSpec, bracket: int, iter: int) -> None:
     """Fill the places of the next rung that are certain; end this one when all its trials have ended."""
     while find_rung(job, bracket, iter) and (iter == 0 or get_rung(job, bracket, iter - 1)["state"] in ENDED_RUNG):
         following = find_rung(job, bracket, iter + 1)

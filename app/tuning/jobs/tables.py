@@ -197,7 +197,7 @@ class Fit(Table):
     loss: Mapped[float | None]
     fit_seconds: Mapped[float | None]
     score_seconds: Mapped[float | None]
-    hits: Mapped[bytes | None]  # a bit for each scored row, 1 if it was classified correctly
+    hits: Mapped[bytes | None] = mapped_column(deferred=True)  # a bit a scored row, 1 if classified rightly
     key: Mapped[str | None] = mapped_column(String(64))  # of what was trained: equal keys, equal results
     cached: Mapped[bool] = mapped_column(default=False)  # the result is that of an equal fit
     resumed_from: Mapped[int | None]  # the epoch of the checkpoint that it went on from

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Value
 from app.tuning.search.spaces import Strict
-from app.tuning.search.strategies import Halving, Hyperband, Search
+from app.tuning.search.strategies import Halving, Hyperband, Search, TpeSearch
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 Name = Annotated[
@@ -180,6 +180,11 @@ class JobSpec(Strict):
     def resource(self) -> str | None:
         """What grows from rung to rung; None for a search that trains every candidate to the end."""
         return self.search.resource if isinstance(self.search, Halving | Hyperband) else None
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether what is trained depends on the results of what was trained before."""
+        return bool(self.race or self.resource) or isinstance(self.search, TpeSearch)
 
     @property
     def max_epochs(self) -> int:
