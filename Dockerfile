@@ -9,10 +9,19 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --uid 10001 --create-home --home-dir /home/tunewell tunewell && install -d -o tunewell -g tunewell /data
 WORKDIR /srv/tunewell
 
+# The charts of the page: the files it loads, and no node in the image.
+FROM node:24-slim AS page
+WORKDIR /page
+COPY app/page/package.json app/page/package-lock.json app/page/.npmrc ./
+RUN npm ci --ignore-scripts
+
 FROM base AS api
 COPY requirements/api.txt requirements/
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements/api.txt
 COPY app app
+COPY --from=page /page/node_modules/echarts/dist/echarts.esm.min.mjs app/page/node_modules/echarts/dist/
+COPY --from=page /page/node_modules/tabulator-tables/dist/js/tabulator_esm.min.mjs app/page/node_modules/tabulator-tables/dist/js/
+COPY --from=page /page/node_modules/tabulator-tables/dist/css/tabulator_simple.min.css app/page/node_modules/tabulator-tables/dist/css/
 RUN printf '#!/usr/bin/env python\nfrom app.cli.commands import cli\n\ncli()\n' >/usr/local/bin/tunewell && chmod 755 /usr/local/bin/tunewell
 USER tunewell
 # One malloc arena for all threads keeps the API small.

@@ -3,6 +3,8 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(FITS)' 2>/dev/null && echo $(p))))
 PY := .venv/bin/python
 STAMP := .venv/.installed
+# npm writes this file last.
+CHARTS := app/page/node_modules/.package-lock.json
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
@@ -25,7 +27,7 @@ help:
 	@echo "make openapi       write openapi.json anew"
 	@echo "make requirements  write requirements/*.txt anew (needs uv)"
 
-install: $(STAMP)
+install: $(STAMP) $(CHARTS)
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@$(or $(PYTHON),python3) -c '$(FITS)' 2>/dev/null || \
@@ -36,6 +38,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# With the machine's own npm, if it is new enough to check the lock file's hashes, or else with the one in .venv.
+# Without npm's registry everything but the charts works, and the next `make install` tries again.
+$(CHARTS): app/page/package-lock.json $(STAMP)
+	@npm=npm; case "$$(npm --version 2>/dev/null)" in 9.*|[1-9][0-9].*) ;; *) npm="$$PWD/.venv/bin/npm";; esac; \
+		cd app/page && PATH="$$PWD/../../.venv/bin:$$PATH" $$npm ci --ignore-scripts --silent && touch ../../$@ || \
+		echo "The page's charts and tables could not be installed from npm's registry: the page works without them" >&2
 
 demo: install
 	@$(PY) -m app.cli demo

@@ -14,6 +14,7 @@ from app.api import catalogue, control, health, jobs, openapi, preview, problems
 from app.api.head_requests import HeadRequests
 from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
+from app.page.pages import add_pages
 from app.tuning import __version__, logs
 from app.tuning.database import connect
 from app.tuning.housekeeping import Housekeeper
@@ -52,6 +53,7 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         app.add_middleware(middleware)
     for router in (jobs.router, control.router, results.router, preview.router, catalogue.router, health.router):
         app.include_router(router)
+    add_pages(app)
     problems.install_handlers(app)
     document = app.openapi
     app.openapi = cache(lambda: openapi.complete_document(document()))  # type: ignore[method-assign]

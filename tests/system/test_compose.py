@@ -117,7 +117,7 @@ def test_persistent_data_is_in_named_volumes() -> None:
 def test_third_party_images_have_a_version() -> None:
     images = [service["image"] for service in SERVICES.values() if "image" in service]
     images += [name for name in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if name != "base"]
-    assert len(images) == 3
+    assert len(images) == 4
     assert [name for name in images if not re.search(r":\d+(\.\d+)+|:\d+-", name)] == []
 
 

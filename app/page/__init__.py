@@ -1,0 +1,1 @@
+"""The web page: one more client of the REST API."""
