@@ -25,7 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "form-action 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
-HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -49,7 +49,7 @@ def show_page(request: Request) -> HTMLResponse:
     text = (STATIC / "index.html").read_text(encoding="utf-8")
     return HTMLResponse(
         text.replace("{base}", base).replace("{version}", _find_version()),
-        headers={**HEADERS, "Cache-Control": "no-cache"},
+        headers={**PAGE_HEADERS, "Cache-Control": "no-cache"},
     )
 
 
@@ -67,7 +67,7 @@ class PageFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file with the page's headers."""
         response = await super().get_response(path, scope)
-        response.headers.update({**HEADERS, "Cache-Control": FOREVER})
+        response.headers.update({**PAGE_HEADERS, "Cache-Control": FOREVER})
         return response
 
 
