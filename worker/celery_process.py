@@ -19,11 +19,12 @@ from sqlalchemy.orm import Session
 
 from app.tuning import broker
 from app.tuning.broker import celery
-from app.tuning.database import AWAY, connect, reading
+from app.tuning.database import connect, reading
 from app.tuning.jobs import claims
 from app.tuning.jobs.attempts import ErrorRecord, Lost
 from app.tuning.jobs.tables import Outcome
 from app.tuning.migrations import migrate
+from app.tuning.outages import AWAY
 from app.tuning.settings import settings
 from worker import celery_output, datasets, process_death, runner
 from worker.consumer_watchdog import ConsumerWatchdog

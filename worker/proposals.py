@@ -19,7 +19,9 @@ from app.tuning.jobs.births import Birth
 from app.tuning.search.candidates import make_candidate
 from app.tuning.search.forbidden import compile_forbidden, is_forbidden
 from app.tuning.search.models import Candidate, Value
+from app.tuning.search.plan import make_plan
 from app.tuning.search.spaces import LogUniform, RandInt
+from app.tuning.search.strategies import Hyperband
 
 Point = dict[str, Value]
 Check = Callable[[Point], bool]
@@ -55,17 +57,20 @@ def propose_candidate(birth: Birth) -> Candidate | None:
     """The candidate of a trial: a pure function of what the trial depends on; None if the space is used up."""
     spec = birth.spec
     conjunctions = compile_forbidden(spec)
+    most = max(rung.n_resources for rung in make_plan(spec, 0))
 
     def is_allowed(point: Point) -> bool:
         try:
-            make_candidate(spec, point, "model")
+            make_candidate(spec, point, "model", most)
         except ValueError:
             return False
         return not (conjunctions and is_forbidden(conjunctions, spec.fill(point)))
 
     known = (birth.history, birth.running)
     point = propose(spec.search.spaces, *known, spec.random_state, birth.number, is_allowed)
-    return None if point is None else make_candidate(spec, point, "model")
+    if point is None and isinstance(spec.search, Hyperband):  # its brackets must be full: a point comes twice
+        point = propose(spec.search.spaces, (), (), spec.random_state, birth.number, is_allowed)
+    return None if point is None else make_candidate(spec, point, "model", most)
 
 
 def propose(

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
-from app.tuning.database import AWAY
+from app.tuning.outages import AWAY
 
 MAX_PAUSE_SECONDS = 2.0  # between two tries
 _T = TypeVar("_T")

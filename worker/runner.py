@@ -10,12 +10,13 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from app.tuning.database import AWAY, reading, writing
+from app.tuning.database import reading, writing
 from app.tuning.jobs import claims, outcomes
 from app.tuning.jobs.attempts import Cancelled, End, Failed, Finished, Lost, Released, Result, Unavailable, outcome_of
 from app.tuning.jobs.births import Birth, find_birth
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Outcome
+from app.tuning.outages import AWAY
 from app.tuning.search.stored import UnreadableSpec
 from worker import faults
 from worker.datasets import DatasetUnavailable

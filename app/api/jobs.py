@@ -22,7 +22,8 @@ from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
 from app.tuning.jobs import deletions, queries, store
 from app.tuning.jobs.tables import ENDED_JOB, Job
-from app.tuning.search.candidates import count_trials, draw_candidates
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.counts import count_trials
 from app.tuning.search.spec import JobSpec
 
 NEW_JOB_ETAG = '"1"'  # every new job has version 1, so a replayed response has the same tag

@@ -15,6 +15,7 @@ from app.api.threads import in_writer_thread
 from app.tuning.database import reading
 from app.tuning.jobs import queries
 from app.tuning.jobs.tables import State
+from app.tuning.jobs.warm_start import read_warm_points
 from app.tuning.search.candidates import draw_candidates
 from app.tuning.search.models import Value
 from app.tuning.search.preview import Preview, make_preview
@@ -94,4 +95,5 @@ def preview_job(spec: JobSpec, database: Database) -> PreviewResponse:
     with take_turns(spec):
         preview = make_preview(spec, draw_candidates(spec))
     with reading(database) as session:
+        read_warm_points(session, spec)  # rejected as by a POST
         return PreviewResponse.of(preview, queries.find_speeds(session, spec.model))

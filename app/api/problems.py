@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_error, json_pointer, truncate
-from app.tuning.database import AWAY
+from app.tuning.outages import AWAY
 from app.tuning.search.rejections import MAX_REJECTIONS, SpecRejected
 
 MEDIA_TYPE = "application/problem+json"

@@ -11,12 +11,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import GenericFunction
 
-from app.tuning import outages, sessions
+from app.tuning import sessions
 from app.tuning.jobs.tables import Utc
 from app.tuning.outages import Standing, log_outages, raise_passing_as_unavailable
 from app.tuning.search.stored import load_json
 
-AWAY = outages.AWAY
 # Before it, several connections to one WAL could corrupt the file.
 SAFE_WAL = (3, 51, 3)
 # The driver says it with its BEGIN, so that it costs no round trip. "READ ONLY" there would be followed by "READ WRITE"

@@ -12,12 +12,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 from app.tuning import broker, outages
-from app.tuning.database import AWAY, impatient, reading, try_writing, writing
+from app.tuning.database import impatient, reading, try_writing, writing
 from app.tuning.jobs import claims, deletions, store, workers
 from app.tuning.jobs.attempts import AttemptKey, ErrorRecord
 from app.tuning.jobs.claims import LEASE_SECONDS, Lease
 from app.tuning.lease_watch import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_in_subprocess
+from app.tuning.outages import AWAY
 
 ROUND_SECONDS = 2.0
 GONE_SECONDS = 20.0  # a worker gives a sign of life every five

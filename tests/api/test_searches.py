@@ -14,6 +14,8 @@ HYPERBAND: dict[str, Any] = {
     "strategy": "hyperband",
     "param_distributions": {"l2": {"distribution": "uniform", "low": 0, "high": 1}},
 }
+TPE: dict[str, Any] = {**HYPERBAND, "strategy": "tpe"}
+MISSING = "7d1c9b6e-6f0a-4c39-9d0e-0d6c3a1f2b11"
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({**GRID, "param_grid": {"epochs": [1, 2]}}, {}, "/search/param_grid/epochs", "is the resource"),
     ({**GRID, "points_to_evaluate": [{"epochs": 1}]}, {}, "/search/points_to_evaluate/0/epochs", "is the resource"),
@@ -76,6 +78,20 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "drops trials",
     ),
     (GRID, {"evaluation": {"cv": 3, "repeats": 11}}, "/evaluation/repeats", "less than or equal to 10"),
+    ({**HYPERBAND, "sampler": "gp"}, {}, "/search/sampler", "'random' or 'tpe'"),
+    (TPE, {"evaluation": {"cv": 3, "race": {"method": "lossless"}}}, "/evaluation/race", "learns from all folds"),
+    (
+        {**HYPERBAND, "sampler": "tpe", "max_resources": 3, "points_to_evaluate": [{"l2": 0.5}] * 5},
+        {},
+        "/search/points_to_evaluate",
+        "room for 4",
+    ),
+    (HYPERBAND, {"warm_start": {"jobs": [MISSING]}}, "/warm_start", "the sampler 'tpe'"),
+    (TPE, {"warm_start": {"jobs": [MISSING]}}, "/warm_start/jobs/0", f"No such job: {MISSING}"),
+    (TPE, {"warm_start": {"jobs": []}}, "/warm_start/jobs", "at least 1 item"),
+    (GRID, {"limits": {"max_epochs_trained": 98}}, "/limits/max_epochs_trained", "trains 99 epochs"),
+    (TPE, {"limits": {"max_epochs_trained": 39}}, "/limits/max_epochs_trained", "one trial trains 40 epochs"),
+    (TPE, {"limits": {"max_epochs_trained": 0}}, "/limits/max_epochs_trained", "greater than or equal to 1"),
 ]
 
 
@@ -83,11 +99,51 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 def test_what_makes_no_plan_is_rejected_with_what_would_be_right(
     search: dict[str, Any], changes: dict[str, Any], pointer: str, hint: str, sqlite_client: TestClient
 ) -> None:
-    response = sqlite_client.post("/v1/jobs", json={"dataset": {"name": "digits"}, "search": search, **changes})
+    body = {"dataset": {"name": "digits"}, "search": search, **changes}
+    response = sqlite_client.post("/v1/jobs", json=body)
     assert response.status_code == 422, response.text
     errors = {error["pointer"]: error["message"] for error in response.json()["errors"]}
     assert pointer in errors, errors
     assert hint in errors[pointer]
+    assert sqlite_client.post("/v1/preview", json=body).json() == response.json()
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"dataset": {"name": "digits", "train_samples": 100}}, "same dataset, model and evaluation"),
+        ({"evaluation": {"cv": 4}}, "same dataset, model and evaluation"),
+        ({"evaluation": {"validation_split": 0.5}}, "same dataset, model and evaluation"),
+        ({}, "The job is queued: only ended jobs"),
+    ],
+)
+def test_a_search_learns_only_from_ended_jobs_of_the_same_task(
+    changes: dict[str, Any], hint: str, client: TestClient, engine: Engine
+) -> None:
+    job_id = post(client, {"dataset": {"name": "digits"}, "search": {**TPE, "n_iter": 2}})["id"]
+    if changes:
+        drive(engine, job_id, lambda _: 0.5)
+    body = {"dataset": {"name": "digits"}, "search": TPE, "warm_start": {"jobs": [job_id]}, **changes}
+    response = client.post("/v1/jobs", json=body)
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/warm_start/jobs/0"]
+    assert hint in response.json()["errors"][0]["message"]
+
+
+def test_a_random_search_has_as_many_trials_as_its_epochs_allow(client: TestClient) -> None:
+    drawn = {"strategy": "random", "param_distributions": {"epochs": [1, 2, 3], "l2": [0, 0.1, 0.2]}, "n_iter": 9}
+    body = {"dataset": {"name": "digits"}, "search": drawn}
+    epochs = [one["params"]["epochs"] for one in list_trials(client, post(client, body)["id"])]
+    fits = [3 * sum(epochs[: number + 1]) + max(epochs[: number + 1]) for number in range(9)]
+    for budget in (fits[2], fits[3] - 1, fits[5], fits[8]):
+        limited = post(client, {**body, "limits": {"max_epochs_trained": budget}})
+        kept = sum(needed <= budget for needed in fits)
+        assert limited["trials"]["total"] == kept
+        assert [one["params"]["epochs"] for one in list_trials(client, limited["id"])] == epochs[:kept]
+
+
+def list_trials(client: TestClient, job_id: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = client.get(f"/v1/jobs/{job_id}/trials?page_size=100").json()["items"]
+    return items
 
 
 def test_a_halving_search_shows_its_rungs_and_how_far_each_trial_came(client: TestClient, engine: Engine) -> None:

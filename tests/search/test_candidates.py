@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from scipy import stats
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from app.tuning.search.candidates import MAX_POINTS, count_trials, draw_candidates
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.checks import MAX_POINTS
+from app.tuning.search.counts import count_trials
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import Cnn
 from app.tuning.search.rejections import SpecRejected

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tuning.search.tpe import split_history
+from app.tuning.search.tpe import split_brackets, split_history
 
 
 @given(st.integers(0, 30), st.integers(1, 10))
@@ -20,3 +20,9 @@ def test_a_window_of_one_is_a_search_one_by_one() -> None:
 def test_the_first_trials_of_a_window_know_nothing() -> None:
     assert split_history("abcdef", 3, 4) == ("", "abc")
     assert split_history("abcdef", 4, 4) == ("a", "bcd")
+
+
+def test_a_bracket_knows_those_before_it() -> None:
+    assert split_brackets("abcdef", [0, 0, 0, 1, 1, 2], 1) == ("", "a")
+    assert split_brackets("abcdef", [0, 0, 0, 1, 1, 2], 4) == ("abc", "d")
+    assert split_brackets("abcdef", [0, 0, 0, 1, 1, 2], 5) == ("abcde", "")

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.tuning.database import reading
-from app.tuning.jobs import outcomes, store
+from app.tuning.jobs import claims, outcomes, store
 from app.tuning.jobs.births import find_birth
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.extending import extend_job
@@ -25,12 +25,19 @@ SPACE = {
     "optimizer": ["adam", "sgd"],
 }
 SEARCH: dict[str, Any] = {"strategy": "tpe", "param_distributions": SPACE, "n_iter": 14, "n_startup_trials": 5}
+HYPERBAND: dict[str, Any] = {
+    "strategy": "hyperband",
+    "param_distributions": SPACE,
+    "max_resources": 9,
+    "sampler": "tpe",
+    "points_to_evaluate": [{"num_neurons": 60}],
+}
 POINTS = {"strategy": "tpe", "param_distributions": {"l2": [0, 0.1], "num_neurons": [8, 16, 32]}, "n_startup_trials": 2}
 
 
 def score(claim: Claim) -> float | None:
     """Best at 60 neurons; some trials fail."""
-    draw = random.Random(f"{claim.params}")
+    draw = random.Random(f"{claim.params} {claim.n_resources}")
     neurons = int(claim.hyperparameters["num_neurons"])
     return None if draw.random() < 0.1 else round(0.9 - abs(neurons - 60) / 200 + draw.random() / 100, 6)
 
@@ -67,6 +74,66 @@ def test_the_table_is_the_same_in_whatever_order_fits_end(engine: Engine) -> Non
     assert state == JobState.SUCCEEDED
     assert [row[3] for row in rows] == [Origin.STARTUP] * 5 + [Origin.MODEL] * 9
     assert len({str(row[1]) for row in rows}) == 14
+
+
+def test_the_brackets_are_the_same_in_whatever_order_fits_end(engine: Engine) -> None:
+    tables = []
+    for seed, workers in ((0, 1), (1, 2), (2, 4)):
+        ledger = Ledger(engine, audit_every=25)
+        job_id = ledger.post(spec(HYPERBAND, evaluation={"cv": 2}, random_state=3))
+        ledger.train(job_id, score, random.Random(seed), workers, bear)
+        ledger.audit()
+        tables.append((table(ledger, job_id), [(one.bracket, one.iter) for one in ledger.trials(job_id)]))
+    assert tables[1] == tables[0]
+    assert tables[2] == tables[0]
+    (rows, state, _), places = tables[0]
+    assert state == JobState.SUCCEEDED
+    # Brackets of 9, 5 and 3: all of the first and a third of the others, rounded up, are drawn at random.
+    assert [bracket for bracket, _ in places] == [0] * 9 + [1] * 5 + [2] * 3
+    random_draws = [Origin.GIVEN, *[Origin.STARTUP] * 8, *[Origin.STARTUP] * 2, *[Origin.MODEL] * 3]
+    assert [row[3] for row in rows] == [*random_draws, Origin.STARTUP, *[Origin.MODEL] * 2]
+    assert len({str(row[1]) for row in rows}) == 17
+
+
+def test_a_bracket_is_proposed_once_those_before_it_have_ended(sqlite_engine: Engine) -> None:
+    ledger = Ledger(sqlite_engine, audit_every=25)
+    job_id = ledger.post(spec(HYPERBAND, evaluation={"validation_split": 0.5}))
+    while claim := ledger.do(claims.claim, job_id, "w1", "m1"):
+        assert not bear(ledger)
+        ledger.finish(claim, 0.5)
+    assert {one.state for one in ledger.trials(job_id) if one.bracket == 0} == {State.PRUNED, State.SUCCEEDED}
+    assert [bear(ledger) for _ in range(4)] == [True] * 3 + [False]
+    assert [one.bracket for one in ledger.trials(job_id) if one.origin == Origin.MODEL and one.params] == [1] * 3
+
+
+def test_brackets_are_full_even_if_a_point_comes_twice(engine: Engine) -> None:
+    ledger = Ledger(engine, audit_every=25)
+    space = {"num_neurons": list(range(8, 25))}
+    search = {**HYPERBAND, "param_distributions": space, "points_to_evaluate": []}
+    job_id = ledger.post(spec({**search, "forbidden": [{"num_neurons": {"gt": 20}}]}, evaluation={"cv": 2}))
+    ledger.train(job_id, score, random.Random(0), 4, bear)
+    trials = ledger.trials(job_id)
+    assert (len(trials), ledger.job(job_id).state) == (17, JobState.SUCCEEDED)
+    assert {one.params["num_neurons"] for one in trials} == set(range(8, 21))
+
+
+def test_a_search_learns_from_ended_ones_as_they_were(engine: Engine) -> None:
+    ledger = Ledger(engine, audit_every=25)
+    first = ledger.post(spec(SEARCH, evaluation={"cv": 2}))
+    ledger.train(first, lambda claim: None if claim.trial_number == 3 else score(claim), random.Random(0), 4, bear)
+    search = {**SEARCH, "n_iter": 4, "n_startup_trials": 1}
+    warm, cold = (
+        ledger.post(spec(search, evaluation={"cv": 2}, **more)) for more in ({"warm_start": {"jobs": [str(first)]}}, {})
+    )
+    known = [(one.params, one.validation_accuracy) for one in ledger.trials(first)]
+    ledger.remove(first)
+    with reading(engine) as session:
+        birth = find_birth(session)
+    assert birth and birth.job_id == warm
+    assert [({name: params[name] for name in SPACE}, value) for params, value in birth.history] == known
+    assert None in [value for _, value in birth.history]
+    ledger.train(cold, score, random.Random(0), 1, bear)
+    assert ledger.trials(warm)[1].params != ledger.trials(cold)[1].params
 
 
 @pytest.mark.parametrize("first", [3, 8])

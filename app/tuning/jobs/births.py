@@ -11,7 +11,7 @@ from app.tuning.search.models import Value
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import read_spec_or_none
 from app.tuning.search.strategies import TpeSearch
-from app.tuning.search.tpe import split_history
+from app.tuning.search.tpe import split_brackets, split_history
 
 
 class Birth(NamedTuple):
@@ -29,21 +29,28 @@ def find_birth(session: Session) -> Birth | None:
     jobs = select(Job.id, Job.spec).where(Job.state.in_(ACTIVE_JOB), Job.unborn > 0)
     for job_id, stored in session.execute(jobs.order_by(Job.fits_running, Job.created_at)).all():
         spec = read_spec_or_none(stored)
-        if spec and isinstance(spec.search, TpeSearch) and (birth := _find_birth(session, job_id, spec, spec.search)):
+        if spec and (birth := _find_birth(session, job_id, spec)):
             return birth
     return None
 
 
-def _find_birth(session: Session, job_id: UUID, spec: JobSpec, search: TpeSearch) -> Birth | None:
-    columns = (Trial.number, Trial.params, Trial.state, Trial.validation_accuracy, Trial.origin)
+def _find_birth(session: Session, job_id: UUID, spec: JobSpec) -> Birth | None:
+    columns = (Trial.number, Trial.params, Trial.state, Trial.validation_accuracy, Trial.origin, Trial.bracket)
     rows = session.execute(select(*columns).where(Trial.job_id == job_id).order_by(Trial.number)).all()
     number = next((row.number for row in rows if row.origin == Origin.MODEL and not row.params), None)
     if number is None:
         return None
-    known, running = split_history(rows, number, search.max_concurrent_trials)
+    if isinstance(spec.search, TpeSearch):
+        known, running = split_history(rows, number, spec.search.max_concurrent_trials)
+    else:
+        known, running = split_brackets(rows, [row.bracket for row in rows], number)
     if any(row.state in (State.QUEUED, State.RUNNING) for row in known):
         return None
-    history = [(_complete(spec, row), row.validation_accuracy) for row in known]
+    warm = session.scalar(select(Job.warm_points).where(Job.id == job_id)) or ()
+    history = [
+        *((one["params"], one["accuracy"]) for one in warm),
+        *((_complete(spec, row), row.validation_accuracy) for row in known),
+    ]
     return Birth(job_id, spec, number, history, [_complete(spec, row) for row in running])
 
 

@@ -52,7 +52,7 @@ def _add_trials(session: Session, job: Job, spec: JobSpec, candidates: list[Cand
     insert_fits(session, job, spec, rung, range(spec.folds))
     job.trials_total += len(added)
     job.trials_queued += len(added)
-    job.unborn += sum(not candidates[number].params and candidates[number].origin == "model" for number in added)
+    job.unborn += sum(candidates[number].is_unborn for number in added)
     job.fits_total += len(added) * spec.folds
     job.fits_queued += len(added) * spec.folds
     job.cost_left += sum(candidates[number].multiply_adds for number in added) * spec.train_share * spec.folds

@@ -14,18 +14,22 @@ from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
 from app.tuning.jobs.tables import Fit, IdempotencyKey, Job, Origin, Place, State, Trial
+from app.tuning.jobs.warm_start import read_warm_points
 from app.tuning.search.models import Candidate, Candidates
 from app.tuning.search.plan import count_fits, estimate_cost, make_plan, rung_folds
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spec import JobSpec
-from app.tuning.search.strategies import TpeSearch
 
 KEY_LIFETIME = timedelta(hours=24)
 ROWS_AT_ONCE = 500  # so that the largest job takes little memory
 
 
 def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
-    """Write the job with its trials and fits; places in higher rungs and the refit wait for their trial."""
+    """Write the job with its trials and fits; places in higher rungs and the refit wait for their trial.
+
+    Raises:
+        SpecRejected: it cannot start from the jobs of its `warm_start`.
+    """
     plan = make_plan(spec, len(candidates))
     fits = count_fits(spec, plan)
     job = Job(
@@ -40,6 +44,7 @@ def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
         cost_left=estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         rungs=[{**rung._asdict(), "state": State.QUEUED} for rung in plan] if spec.resource else None,
         unborn=candidates.unborn,
+        warm_points=read_warm_points(session, spec),
         skipped=candidates.skipped,
         created_at=clock(0),
     )
@@ -128,7 +133,7 @@ def insert_fits(session: Session, job: Job, spec: JobSpec, rung: Rung, folds: ra
     fold = numbers[0].union_all(*numbers[1:]).subquery() if numbers[1:] else numbers[0].subquery()
     place = func.row_number().over(order_by=(Trial.cost.desc(), Trial.number, fold.c.fold))
     claimable = case((fold.c.fold < spec.race.burn_in, place)) if spec.race else place
-    if isinstance(spec.search, TpeSearch):
+    if spec.search.learns:
         claimable = case((Trial.origin != Origin.MODEL, place))
     columns = ["job_id", "trial_number", "fold", "bracket", "n_resources", "position", "iter"]
     columns += ["state", "attempt", "lost_attempts"]

@@ -123,6 +123,7 @@ class Job(Table):
     parallel_fits: Mapped[int] = mapped_column(default=0)  # that were running after the last claim
     rungs: Mapped[list[dict[str, Any]] | None]  # of a search that has any: `Rung`, and its state
     unborn: Mapped[int] = mapped_column(default=0)  # trials whose hyperparameters a model has yet to propose
+    warm_points: Mapped[list[dict[str, Any]] | None] = mapped_column(deferred=True)  # params, accuracy
     skipped: Mapped[int] = mapped_column(default=0)  # forbidden points left out, or drawn again
     epochs_trained: Mapped[int] = mapped_column(default=0)  # by the attempts that succeeded
     epochs_reused: Mapped[int] = mapped_column(default=0)  # that these did not have to train

@@ -150,6 +150,11 @@ class Candidate:
     multiply_adds: float
     origin: str = "search"  # or "given", in `points_to_evaluate`
 
+    @property
+    def is_unborn(self) -> bool:
+        """Whether this is a placeholder, for which a model has yet to propose hyperparameters."""
+        return self.origin == "model" and not self.params
+
 
 class Candidates(list[Candidate]):
     """A job's candidates, and how many forbidden points were left out, or drawn again."""
@@ -159,4 +164,4 @@ class Candidates(list[Candidate]):
     @property
     def unborn(self) -> int:
         """How many are placeholders, for which a model has yet to propose hyperparameters."""
-        return sum(not one.params and one.origin == "model" for one in self)
+        return sum(one.is_unborn for one in self)

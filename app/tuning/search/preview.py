@@ -2,9 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from app.tuning.search.budget import count_epochs
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Candidates, Value
-from app.tuning.search.plan import count_fits, estimate_cost, find_below, make_plan, rung_folds
+from app.tuning.search.plan import count_fits, estimate_cost, make_plan
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spaces import describe_space
 from app.tuning.search.spec import JobSpec
@@ -31,42 +32,22 @@ class Preview(NamedTuple):
 def make_preview(spec: JobSpec, candidates: Candidates) -> Preview:
     """The preview of a search with these candidates."""
     plan = make_plan(spec, len(candidates))
-    born = candidates[: len(candidates) - candidates.unborn]
+    born = [candidate for candidate in candidates if not candidate.is_unborn]
     complete = [spec.fill(candidate.params) for candidate in born]
-    own = [int(one.get("epochs", 0)) for one in complete]
-    epochs, epochs_at_most = _count_epochs(spec, plan, own + [max(own)] * candidates.unborn)
+    epochs = count_epochs(spec, candidates)
     return Preview(
         trials=len(candidates),
         fits=count_fits(spec, plan),
         duplicates=len(complete) - len({tuple(sorted(one.items())) for one in complete}),
         skipped=candidates.skipped,
         rungs=plan if spec.resource else [],
-        epochs=epochs,
-        epochs_at_most=epochs_at_most,
+        epochs=epochs.trained,
+        epochs_at_most=epochs.at_most,
         multiply_adds=estimate_cost(spec, plan, [candidate.multiply_adds for candidate in candidates]),
         checkpoint_bytes=_count_checkpoint_bytes(spec, complete),
         supports=[{name: describe_space(space) for name, space in one.items()} for one in spec.search.spaces],
         first=[candidate.params for candidate in born[:SHOWN]],
     )
-
-
-def _count_epochs(spec: JobSpec, plan: list[Rung], epochs: list[int]) -> tuple[int, int]:
-    """The epochs of the job where each rung goes on from the one below, and where each fit starts anew.
-
-    Where the candidates' own epochs differ, a higher rung has their mean, or at most those of the longest ones.
-    """
-    trained, at_most = 0.0, 0
-    longest = sorted(epochs, reverse=True)
-    for rung in plan:
-        folds = len(rung_folds(spec, plan, rung))
-        if spec.resource == "epochs":
-            trained += rung.n_candidates * folds * (rung.n_resources - find_below(plan, rung))
-            at_most += rung.n_candidates * folds * rung.n_resources
-        else:
-            trained += rung.n_candidates * folds * sum(epochs) / len(epochs)
-            at_most += folds * sum(longest[: rung.n_candidates])
-    last = max(rung.n_resources for rung in plan) if spec.resource == "epochs" else longest[0]
-    return round(trained) + last * spec.evaluation.refit, at_most + last * spec.evaluation.refit
 
 
 def _count_checkpoint_bytes(spec: JobSpec, complete: list[dict[str, Any]]) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
+from uuid import UUID
 
 from pydantic import (
     BaseModel,
@@ -18,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import MODELS, Value
 from app.tuning.search.spaces import Strict
-from app.tuning.search.strategies import Halving, Hyperband, Search, TpeSearch
+from app.tuning.search.strategies import Halving, Hyperband, Search
 
 NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 Name = Annotated[
@@ -123,6 +124,18 @@ class Limits(Strict):
     max_failed_trials: int | None = Field(
         None, ge=0, le=10_000, description="The job fails once more trials than this have failed."
     )
+    max_epochs_trained: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs of all fits and the refit, each counted once: a random or TPE search has only as many "
+        "trials as fit in, any other search that needs more is rejected.",
+    )
+
+
+class WarmStart(Strict):
+    """Ended jobs with the same data set, model and evaluation, whose trials a model learns from."""
+
+    jobs: list[Annotated[UUID, Field(strict=False)]] = Field(min_length=1, max_length=10)
 
 
 def _without_default(schema: JsonDict) -> None:
@@ -153,6 +166,9 @@ class JobSpec(Strict):
         json_schema_extra=_without_default,
     )
     random_state: int = Field(0, ge=0, le=2**32 - 1)
+    warm_start: WarmStart | None = Field(
+        None, description="Of a search by TPE: what it knows from the start, as it was when the job was posted."
+    )
     limits: Limits = Limits()
     labels: dict[Name, Name] = Field({}, max_length=16, json_schema_extra=_as_additional_properties)
 
@@ -184,7 +200,7 @@ class JobSpec(Strict):
     @property
     def is_adaptive(self) -> bool:
         """Whether what is trained depends on the results of what was trained before."""
-        return bool(self.race or self.resource) or isinstance(self.search, TpeSearch)
+        return bool(self.race or self.resource) or self.search.learns
 
     @property
     def max_epochs(self) -> int:

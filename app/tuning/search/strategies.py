@@ -43,6 +43,11 @@ class _Search(Strict):
         posted = getattr(self, self.space_field)
         return posted if isinstance(posted, list) else [posted]
 
+    @property
+    def learns(self) -> bool:
+        """Whether a model proposes candidates by the results of earlier ones."""
+        return False
+
 
 class _OverGrid(_Search):
     space_field = "param_grid"
@@ -127,6 +132,16 @@ class Hyperband(_OverDistributions):
     )
     factor: float = Field(3, gt=1, le=10_000, description="Each rung keeps one in so many candidates.")
     brackets: Count | None = Field(None, description="How many, beginning with the one of most candidates; null: all.")
+    sampler: Literal["random", "tpe"] = Field(
+        "random",
+        description="`tpe`: once a bracket has ended, two thirds of the next one's candidates are proposed by the last "
+        "accuracy of each trial so far.",
+    )
+
+    @property
+    def learns(self) -> bool:
+        """With `tpe`."""
+        return self.sampler == "tpe"
 
 
 class TpeSearch(_OverDistributions):
@@ -142,6 +157,11 @@ class TpeSearch(_OverDistributions):
         description="The window: a trial is proposed when all but this many less one of those before it have ended, "
         "whose results alone it depends on.",
     )
+
+    @property
+    def learns(self) -> bool:
+        """Always."""
+        return True
 
 
 Search = Annotated[

@@ -15,3 +15,13 @@ def split_history(trials: Sequence[T], number: int, window: int) -> tuple[Sequen
     """
     known = max(0, number - window + 1)
     return trials[:known], trials[known:number]
+
+
+def split_brackets(trials: Sequence[T], brackets: Sequence[int], number: int) -> tuple[Sequence[T], Sequence[T]]:
+    """In a search by brackets: the trials of all brackets before its own, which must have ended, and those before it
+    in its own, which count as running.
+
+    `trials` are in the order of their numbers, and `brackets` has the bracket of each.
+    """
+    known = sum(bracket < brackets[number] for bracket in brackets)
+    return trials[:known], trials[known:number]

@@ -20,6 +20,7 @@ def upgrade() -> None:
         for name in names:
             op.add_column(table, sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("rungs", sa.JSON(), nullable=True))
+    op.add_column("jobs", sa.Column("warm_points", sa.JSON(), nullable=True))
     op.add_column("jobs", sa.Column("irreproducible", sa.Text(), nullable=True))
     op.add_column("jobs", sa.Column("selection", sa.JSON(), nullable=True))
     op.add_column("trials", sa.Column("origin", sa.String(length=16), nullable=False, server_default="search"))
