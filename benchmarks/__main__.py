@@ -20,6 +20,9 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
     "system.gaps": "gaps",
     "system.accepting": "accepting",
     "system.polling": "polling",
+    "strategies.regret": "strategies",
+    "strategies.identical": "identical",
+    "strategies.deciding": "deciding",
     "throughput.workers": "scaling",
     "throughput.claims": "claimants",
 }
@@ -53,7 +56,10 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help=f"some of {', '.join(PARTS)}, or `system` for its parts"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help=f"some of {', '.join(PARTS)}, or `system` or `strategies` for their parts",
     )
     parser.add_argument("--json", type=Path, default=settings().home / "bench.json", metavar="FILE")
     parser.add_argument("--record", action="store_true", help=f"write a new file in {record.SHOWN}, to be committed")
