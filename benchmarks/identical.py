@@ -28,7 +28,7 @@ PART = "strategies.identical"
 BUDGET = 1071
 SEED = 0
 WORKERS = (1, 2, 4)
-STRATEGIES = ("random", "halving", "hyperband", "tpe")
+STRATEGIES = ("random", "halving", "hyperband", "hyperband by tpe", "tpe")
 
 
 class Run(NamedTuple):
@@ -96,7 +96,7 @@ def _fill(engine: Engine, job_id: UUID, held: list[Claim], workers: int) -> list
 
 
 def _propose(engine: Engine) -> bool:
-    from worker.proposing import propose_candidate
+    from worker.proposals import propose_candidate
 
     with reading(engine) as session:
         birth = find_birth(session)

@@ -1,19 +1,19 @@
 """Tunewell's strategies on the recorded table: its own planning and proposing, with a look-up in place of training."""
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 
 from app.tuning.jobs.births import Birth
-from app.tuning.search.candidates import count_trials, draw_candidates
+from app.tuning.search.candidates import draw_candidates
+from app.tuning.search.counts import count_trials
 from app.tuning.search.models import Candidate
 from app.tuning.search.plan import find_below, make_plan
 from app.tuning.search.rungs import Rung, select_best, select_top
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.strategies import TpeSearch
-from app.tuning.search.tpe import split_history
+from app.tuning.search.tpe import split_brackets, split_history
 from benchmarks.table import CANDIDATES, EPOCHS, SPACE, Table, find_row, make_spec
 
 Search = dict[str, Any]
@@ -32,14 +32,15 @@ def make_searches(budget: int) -> dict[str, list[Search]]:
     full = budget // EPOCHS
     halving = {"strategy": "halving_random", "max_resources": EPOCHS}
     discarding = {"strategy": "halving_random", "rung_levels": [1, EPOCHS], "factor": EPOCHS}
-    hyperband = {"strategy": "hyperband", "max_resources": EPOCHS}
-    times = budget // count_epochs(_over_space(hyperband))
+    hyperband = _over_space({"strategy": "hyperband", "max_resources": EPOCHS})
+    times = budget // count_epochs(hyperband)
     return {
         "random": [_over_space({"strategy": "random", "n_iter": full})],
         "random with twice the epochs": [_over_space({"strategy": "random", "n_iter": 2 * full})],
         "one-epoch discarding": [_fill(discarding, budget)],
         "halving": [_fill(halving, budget)],
-        "hyperband": [_over_space(hyperband)] * times,
+        "hyperband": [hyperband] * times,
+        "hyperband by tpe": [{**hyperband, "sampler": "tpe"}] * times,
         "tpe": [_over_space({"strategy": "tpe", "n_iter": full})],
     }
 
@@ -48,18 +49,26 @@ def replay(search: Search, seed: int, table: Table) -> Found:
     """The search's winner, by the functions that the service decides with."""
     spec = make_spec(search, random_state=seed)
     candidates = draw_candidates(spec)
-    if isinstance(spec.search, TpeSearch):
-        candidates[:] = _propose_all(spec, spec.search, candidates, table)
     plan = make_plan(spec, len(candidates))
-    waiting = [find_row(one.params) for one in candidates]
-    lasts: list[int] = []
-    for bracket in sorted({rung.bracket for rung in plan}):
+    brackets = [rung.bracket for rung in plan if rung.iter == 0 for _ in range(rung.n_candidates)]
+    accuracies: list[float] = []
+    ended: list[int] = []
+    for bracket in sorted(set(brackets)):
         rungs = [rung for rung in plan if rung.bracket == bracket]
-        own, waiting = waiting[: rungs[0].n_candidates], waiting[rungs[0].n_candidates :]
-        lasts += _run_bracket(rungs, own, table)
-    best = select_best(table.full[lasts])
+        numbers = [number for number, own in enumerate(brackets) if own == bracket]
+        for number in numbers:
+            if not candidates[number].params:
+                candidates[number] = _propose(spec, candidates, accuracies, brackets, number)
+            accuracies.append(_look_up(table, candidates[number], rungs[0]))
+        for following in rungs[1:]:
+            means = np.array([accuracies[number] for number in numbers])
+            numbers = [numbers[index] for index in select_top(means, following.n_candidates)]
+            for number in numbers:
+                accuracies[number] = _look_up(table, candidates[number], following)
+        ended += numbers
+    best = select_best(np.array([accuracies[number] for number in ended]))
     assert best is not None
-    return Found(lasts[best], count_epochs(search))
+    return Found(find_row(candidates[ended[best]].params), count_epochs(search))
 
 
 def count_epochs(search: Search) -> int:
@@ -69,27 +78,24 @@ def count_epochs(search: Search) -> int:
     return sum(rung.n_candidates * ((rung.n_resources or EPOCHS) - find_below(plan, rung)) for rung in plan)
 
 
-def _run_bracket(rungs: list[Rung], rows: list[int], table: Table) -> list[int]:
-    """The rows that reach the last rung, in its order."""
-    for rung, following in pairwise(rungs):
-        means = np.array([table.mean(row, rung.n_resources) for row in rows])
-        rows = [rows[index] for index in select_top(means, following.n_candidates)]
-    return rows
+def _look_up(table: Table, candidate: Candidate, rung: Rung) -> float:
+    return table.mean(find_row(candidate.params), rung.n_resources or EPOCHS)
 
 
-def _propose_all(spec: JobSpec, search: TpeSearch, drawn: list[Candidate], table: Table) -> list[Candidate]:
-    """The candidates, with those that the model proposes by the results of the ones before."""
-    from worker.proposing import propose_candidate
+def _propose(
+    spec: JobSpec, candidates: list[Candidate], accuracies: list[float], brackets: list[int], number: int
+) -> Candidate:
+    """The candidate that the model proposes by the results of the ones before."""
+    from worker.proposals import propose_candidate
 
-    born: list[Candidate] = []
-    for number, one in enumerate(drawn):
-        known, running = split_history(born, number, search.max_concurrent_trials)
-        history = [(other.params, float(table.full[find_row(other.params)])) for other in known]
-        birth = Birth(NO_JOB, spec, number, [*history], [dict(other.params) for other in running])
-        proposed = one if one.params else propose_candidate(birth)
-        assert proposed is not None, "the space is larger than the search"
-        born.append(proposed)
-    return born
+    if isinstance(spec.search, TpeSearch):
+        known, running = split_history(range(len(candidates)), number, spec.search.max_concurrent_trials)
+    else:
+        known, running = split_brackets(range(len(candidates)), brackets, number)
+    history: list[Any] = [(candidates[other].params, accuracies[other]) for other in known]
+    proposed = propose_candidate(Birth(NO_JOB, spec, number, history, [candidates[other].params for other in running]))
+    assert proposed is not None, "the space is larger than the search"
+    return proposed
 
 
 def _over_space(search: Search) -> Search:

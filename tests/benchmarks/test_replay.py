@@ -6,7 +6,7 @@ import pytest
 from benchmarks import identical, replay, strategies, table
 
 BUDGET = 357
-NAMES = ["random", "one-epoch discarding", "halving", "hyperband", "tpe"]
+NAMES = ["random", "one-epoch discarding", "halving", "hyperband", "hyperband by tpe", "tpe"]
 
 
 def test_the_table_is_whole() -> None:
@@ -32,7 +32,7 @@ def test_a_replay_has_the_same_winner_each_time_and_keeps_to_the_epochs(name: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["random", "halving", "hyperband", "tpe"])
+@pytest.mark.parametrize("name", ["random", "halving", "hyperband", "hyperband by tpe", "tpe"])
 def test_the_service_has_the_winner_of_the_replay(name: str) -> None:
     recorded = table.load()
     [search] = replay.make_searches(BUDGET)[name]
