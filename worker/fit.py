@@ -1,10 +1,7 @@
 """Trains a claimed fit: one fold of the training set, or for the refit all of it, scored on the test set."""
 
-import hashlib
-import json
 import traceback
 import warnings
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +16,7 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.reuse import find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
+from app.tuning.search.keys import derive_seed, make_key
 from app.tuning.search.selection import correct_accuracy, find_tied, unpack_hits
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
@@ -58,7 +56,7 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         train_network = TRAINERS[claim.spec.model]
     seed = derive_seed(claim.spec, claim.fold)
     environment = {"tunewell": __version__, **trainer.describe_environment(), "dataset_sha256": arrays.sha256}
-    key = make_key(claim, seed, environment)
+    key = make_key(claim.spec, claim.hyperparameters, claim.fold, claim.n_resources, environment)
     selection = _describe_selection(claim, arrays, heartbeat) if claim.is_refit else None
     epochs: Any = claim.hyperparameters.get("epochs")
     made: dict[str, Any] = {"environment": environment, "key": key, "epochs": epochs or 0, "selection": selection}
@@ -80,31 +78,6 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
 
 # By name of the model.
 TRAINERS: dict[str, trainer.TrainNetwork] = {"cnn": trainer.train_network}
-
-
-def derive_seed(spec: JobSpec, fold: int | None) -> int:
-    """A fit's seed, from the job's `random_state` and the fold alone: the same on every attempt and worker."""
-    stream = np.random.SeedSequence([spec.random_state, 0 if fold is None else fold + 1])
-    return int(stream.generate_state(1)[0] >> 1)
-
-
-def make_key(claim: Claim, seed: int, environment: Mapping[str, str]) -> str:
-    """SHA-256 of all that a fit's result depends on, but for the number of epochs of one that is scored after each."""
-    spec, evaluation = claim.spec, claim.spec.evaluation
-    parts: dict[str, Any] = {"model": spec.model, "train_samples": spec.train_samples, "seed": seed}
-    parts |= {name: environment[name] for name in ("dataset_sha256", "tensorflow", "processor")}
-    parts |= {"revision": trainer.REVISION, "hyperparameters": {**claim.hyperparameters}}
-    if claim.fold is None:
-        parts["test_samples"] = spec.test_samples
-    else:
-        parts["hyperparameters"].pop("epochs", None)
-        if isinstance(evaluation, CrossValidation):
-            parts |= {"cv": evaluation.cv, "fold": claim.fold % evaluation.cv}
-        else:
-            parts["validation_split"] = evaluation.validation_split
-        if spec.resource == "n_samples":
-            parts |= {"n_samples": claim.n_resources, "random_state": spec.random_state}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat) -> dict[str, Any] | None:

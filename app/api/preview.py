@@ -14,6 +14,7 @@ from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading
 from app.tuning.jobs import queries
+from app.tuning.jobs.reuse import count_equal_fits
 from app.tuning.jobs.tables import State
 from app.tuning.jobs.warm_start import read_warm_points
 from app.tuning.search.candidates import draw_candidates
@@ -68,7 +69,8 @@ class PreviewResponse(ResponseModel):
     multiply_adds: float
     seconds: SecondsRange | None = Field(description="Null while no job with this model has been measured.")
     cached_fits: int | None = Field(
-        description="Fits that equal ones in the database; null: not known before a worker has read the data."
+        description="Fits of first rungs that equal ones in the database, if machines like those before train; "
+        "null: no job with this data has been trained yet."
     )
     checkpoint_bytes: int | None = Field(
         description="At most, of the checkpoints that later rungs go on from; null if the model does not tell."
@@ -77,14 +79,14 @@ class PreviewResponse(ResponseModel):
     first: list[dict[str, Value]] = Field(description="The first ten candidates.")
 
     @classmethod
-    def of(cls, preview: Preview, speeds: list[float]) -> Self:
+    def of(cls, preview: Preview, speeds: list[float], cached_fits: int | None) -> Self:
         rungs = [RungResponse(**rung._asdict(), state=State.QUEUED) for rung in preview.rungs]
         return cls(
             **{name: value for name, value in preview._asdict().items() if name != "rungs"},
             rungs=rungs,
             infeasible=Infeasible(count=0, first=[]),
             seconds=SecondsRange.of(preview.multiply_adds, speeds),
-            cached_fits=None,
+            cached_fits=cached_fits,
         )
 
 
@@ -93,7 +95,9 @@ class PreviewResponse(ResponseModel):
 def preview_job(spec: JobSpec, database: Database) -> PreviewResponse:
     """Check a job and see its size and first candidates; nothing is written. It is rejected as by `POST /v1/jobs`."""
     with take_turns(spec):
-        preview = make_preview(spec, draw_candidates(spec))
-    with reading(database) as session:
-        read_warm_points(session, spec)  # rejected as by a POST
-        return PreviewResponse.of(preview, queries.find_speeds(session, spec.model))
+        candidates = draw_candidates(spec)
+        preview = make_preview(spec, candidates)
+        with reading(database) as session:
+            read_warm_points(session, spec)  # rejected as by a POST
+            cached_fits = count_equal_fits(session, spec, candidates)
+            return PreviewResponse.of(preview, queries.find_speeds(session, spec.model), cached_fits)

@@ -157,7 +157,7 @@ def test_the_hold_out_set_is_the_last_tenth_as_in_keras() -> None:
 
 
 def test_a_seed_comes_from_the_random_state_and_the_fold_alone() -> None:
-    from worker.fit import derive_seed
+    from app.tuning.search.keys import derive_seed
 
     specs: list[JobSpec] = [grid(1, random_state=state) for state in (0, 1)]
     seeds = {derive_seed(spec, fold) for spec in specs for fold in (None, 0, 1, 2)}

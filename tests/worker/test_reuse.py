@@ -140,3 +140,16 @@ def test_the_cheapest_within_one_standard_error_wins(service: Trained) -> None:
     error = spread[winner] * (4 / 3) ** 0.5 / 4**0.5
     expected = 1 if means[1] >= means[winner] - error else 0
     assert (best["trial"], best["selection"]["rule"], best["corrected"]) == (expected, "one_standard_error", None)
+
+
+def test_a_preview_counts_the_fits_that_are_known(service: Trained) -> None:
+    def count(**changes: Any) -> Any:
+        return service.client.post("/v1/preview", json={**GRID, **changes}).json()["cached_fits"]
+
+    halving = {**GRID["search"], "strategy": "halving_grid", "max_resources": 2}
+    assert count() is None
+    service.train({})
+    assert count() == 4
+    assert count(search={"strategy": "grid", "param_grid": {"learning_rate": [0.001, 0.02, 0.03]}}) == 2
+    assert [count(fixed={**GRID["fixed"], "epochs": number}) for number in (1, 2, 3)] == [4, 4, 0]
+    assert [count(random_state=1), count(limits={"reuse": False}), count(search=halving)] == [0, 0, 4]

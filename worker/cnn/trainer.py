@@ -15,7 +15,6 @@ from worker.cnn.architecture import Architecture
 from worker.cnn.state import Checkpoints, Epoch, Keeper
 from worker.processor import name_processor
 
-REVISION = 1  # raised by every change of the bits of results, or of the order of a snapshot's arrays
 _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.tuning.jobs.tables import EpochRow, Fit, State, Trial
+from app.tuning.jobs.store import ROWS_AT_ONCE
+from app.tuning.jobs.tables import EpochRow, Fit, Job, State, Trial
+from app.tuning.search.keys import MACHINE, make_key
+from app.tuning.search.models import Candidates
+from app.tuning.search.plan import make_plan, rung_folds
+from app.tuning.search.spec import JobSpec
 
+LATEST_JOBS = 100  # whose machines are looked at
 MAX_COMPARED = 1000  # trials whose hits are compared, so that they fit into memory
 EPOCH_FIELDS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -42,6 +48,48 @@ def find_equal_fit(session: Session, key: str, epochs: int | None) -> Known | No
             )
             return Known(accuracy, rows[epochs - 1].val_loss, fit_seconds, score_seconds, None, _copy(rows[:epochs]))
     return None
+
+
+def count_equal_fits(session: Session, spec: JobSpec, candidates: Candidates) -> int | None:
+    """How many fits of the candidates' first rungs are known from workers like those of earlier jobs with the data.
+
+    None if there are no such jobs. Each candidate whose fits are unknown as yet counts as none.
+    """
+    if not spec.limits.reuse:
+        return 0
+    environments = _list_environments(session, spec.dataset.name)
+    if not environments:
+        return None
+    plan = make_plan(spec, len(candidates))
+    first_rungs = (rung for rung in plan if rung.iter == 0 for _ in range(rung.n_candidates))
+    wanted: list[tuple[set[str], int]] = []  # of each fit: its keys, one an environment, and its epochs
+    for candidate, rung in zip(candidates, first_rungs, strict=True):
+        if not candidate.is_unborn:
+            complete = spec.hyperparameters(candidate.params, rung.n_resources)
+            for fold in rung_folds(spec, plan, rung):
+                keys = {make_key(spec, complete, fold, rung.n_resources, one) for one in environments}
+                wanted.append((keys, int(complete.get("epochs", 0))))
+    known = _find_epochs(session, sorted({key for keys, _ in wanted for key in keys}))
+    return sum(any(known.get(key, -1) >= epochs for key in keys) for keys, epochs in wanted)
+
+
+def _list_environments(session: Session, dataset: str) -> list[dict[str, str]]:
+    """What differs between the machines that have trained the latest jobs with the data set."""
+    mine = (Job.dataset == dataset, Job.environment.is_not(None))
+    latest = select(Job.environment).where(*mine).order_by(Job.created_at.desc()).limit(LATEST_JOBS)
+    found = {tuple((one or {}).get(name, "") for name in MACHINE) for one in session.scalars(latest)}
+    return [dict(zip(MACHINE, one, strict=True)) for one in sorted(found)]
+
+
+def _find_epochs(session: Session, keys: list[str]) -> dict[str, int]:
+    """Of each key that a fit has which succeeded: the most epochs that it was trained."""
+    known: dict[str, int] = {}
+    for start in range(0, len(keys), ROWS_AT_ONCE):
+        mine = (Fit.key.in_(keys[start : start + ROWS_AT_ONCE]), Fit.state == State.SUCCEEDED)
+        epochs = select(Fit.key, func.count(EpochRow.epoch)).outerjoin(EpochRow, EpochRow.fit_id == Fit.id)
+        for key, number in session.execute(epochs.where(*mine).group_by(Fit.id, Fit.key)):
+            known[key or ""] = max(number, known.get(key or "", 0))
+    return known
 
 
 def list_hits(session: Session, job_id: UUID) -> dict[int, dict[int, bytes | None]]:

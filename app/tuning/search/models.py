@@ -19,6 +19,7 @@ class Model(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     name: ClassVar[str]
+    revision: ClassVar[int] = 1  # raised by every change of the bits of results, or of what a checkpoint has
 
     @abstractmethod
     def training_cost(self, shape: ImageShape, classes: int) -> int:
