@@ -10,14 +10,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.api.dependencies import Database, Housekeeping, get_job_or_404, polling_headers
-from app.api.jobs import get_locked_job, job_etag, json_response, take_turns
+from app.api.jobs import get_locked_job, job_etag, json_response, take_turns, write_job
 from app.api.openapi import describe_problems, describe_response
 from app.api.problems import Conflict
 from app.api.schemas.jobs import JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
-from app.tuning.jobs import control, outcomes, queries
+from app.tuning.jobs import control, outcomes
 from app.tuning.jobs.extending import extend_job
 from app.tuning.jobs.tables import Job, JobState
 from app.tuning.search.candidates import draw_candidates
@@ -119,6 +119,4 @@ def _control(database: Engine, job_id: UUID) -> Iterator[tuple[Session, Job]]:
 def _changed_job(session: Session, job: Job) -> Response:
     session.flush()
     session.refresh(job)
-    best_params = queries.find_best_params(session, [job]).get(job.id)
-    headers = {"ETag": job_etag(job), **polling_headers(job)}
-    return json_response(JobResponse.of(job, best_params).model_dump_json(), 202, headers)
+    return json_response(write_job(session, job), 202, {"ETag": job_etag(job), **polling_headers(job)})

@@ -1,7 +1,7 @@
 """A job's life over REST: create, list, show and delete, one transaction each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Annotated, Any
@@ -120,12 +120,7 @@ def show_job(job_id: UUID, database: Database, known: KnownTags) -> Response:
     """The job: its state, its counts and the best so far."""
     with reading(database) as session:
         job = get_job_or_404(session, job_id)
-        tag = job_etag(job)
-        headers = {"ETag": tag, **polling_headers(job)}
-        if tag in known or "*" in known:
-            return Response(status_code=304, headers=headers)
-        best_params = queries.find_best_params(session, [job]).get(job.id)
-    return json_response(JobResponse.of(job, best_params).model_dump_json(), headers=headers)
+        return respond_unless_known(job, known, lambda: write_job(session, job))
 
 
 @router.delete(
@@ -144,6 +139,21 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
             )
         deletions.begin_deletion(session, job)
     housekeeper.nudge()
+
+
+def write_job(session: Session, job: Job) -> str:
+    """The job as JSON."""
+    best_params = queries.find_best_params(session, [job]).get(job.id)
+    return JobResponse.of(job, best_params).model_dump_json()
+
+
+def respond_unless_known(job: Job, known: list[str], write: Callable[[], str]) -> Response:
+    """What `write` makes of the job as it is; 304 if the client has that already."""
+    tag = job_etag(job)
+    headers = {"ETag": tag, **polling_headers(job)}
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return json_response(write(), headers=headers)
 
 
 def job_etag(job: Job) -> str:

@@ -54,6 +54,7 @@ def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None
         "best": None,
         "error": None,
         "labels": {"team": "vision"},
+        "note": "",
         "started_at": None,
         "ended_at": None,
     }

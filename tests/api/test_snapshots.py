@@ -15,7 +15,16 @@ from app.tuning.database import connect, writing
 from app.tuning.jobs.tables import Fit, Job, Trial
 from tests.support.driving import drive, grid, post, steady
 
-PAGES = ("", "/best", "/trials?sort=-validation_accuracy", "/trials/0", "/results", "/results?format=csv")
+PAGES = (
+    "",
+    "/best",
+    "/trials?sort=-validation_accuracy",
+    "/trials/0",
+    "/results",
+    "/results?format=csv",
+    "/table",
+    "/fits",
+)
 Act = Callable[[Engine, str], None]
 
 

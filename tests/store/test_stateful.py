@@ -21,6 +21,7 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.outcomes import MAX_LOST_ATTEMPTS
 from app.tuning.jobs.tables import Fit, Outcome, State, Worker
 from tests.support.ledger import BROKEN, GONE, Ledger, grid, scored
+from tests.support.mirror import Mirror
 
 ACCURACIES = (0.25, 0.5, 0.75)
 A_JOB: dict[str, Any] = {
@@ -148,6 +149,7 @@ class Store(RuleBasedStateMachine):
         self.ledger = Ledger(self.engine, audit_every=0)  # but once a step, below
         self.ledger.empty()
         self.jobs: dict[UUID, ModelJob] = {}
+        self.mirrors: dict[UUID, Mirror] = {}
         self.held: list[Held] = []
 
     def pick(self, choice: Choice) -> list[Held]:
@@ -169,6 +171,7 @@ class Store(RuleBasedStateMachine):
         job.fits = [ModelFit(trial, fold) for trial in range(trials) for fold in range(folds)]
         job.fits += [ModelFit(None, None)] * refit
         self.jobs[job_id] = job
+        self.mirrors[job_id] = Mirror(self.engine, job_id)
 
     @precondition(lambda self: len(self.jobs) < 2)
     @rule(**A_JOB)
@@ -336,6 +339,7 @@ class Store(RuleBasedStateMachine):
     def the_database_agrees(self) -> None:
         self.ledger.audit()
         for job_id, job in self.jobs.items():
+            self.mirrors[job_id].look()
             row = self.ledger.job(job_id)
             assert row.state == job.state
             best = job.best()

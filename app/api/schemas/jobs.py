@@ -87,6 +87,7 @@ class JobResponse(ResponseModel):
     best: BestSoFar | None
     error: Stored[ErrorResponse | None]
     labels: Stored[dict[str, str]]
+    note: str
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -94,7 +95,6 @@ class JobResponse(ResponseModel):
     @classmethod
     def of(cls, job: Job, best_params: Params | None) -> "JobResponse":
         """A job's response, from its row and its best trial's hyperparameters."""
-        stored = job.spec if isinstance(job.spec, dict) else {}
         spec, error = _read(job)
         best = None
         if best_params is not None and job.best_trial is not None and job.best_accuracy is not None:
@@ -102,7 +102,7 @@ class JobResponse(ResponseModel):
         ended = job.fits_succeeded + job.fits_failed + job.fits_cancelled
         return cls(
             id=job.id,
-            name=stored.get("name"),
+            name=job.name,
             state=job.state,
             spec=spec,
             trials=TrialCounts.of(job, "trials"),
@@ -117,7 +117,8 @@ class JobResponse(ResponseModel):
             eta_seconds=_estimate_seconds_left(job),
             best=best,
             error=error,
-            labels=stored.get("labels", {}),
+            labels=job.labels,
+            note=job.note,
             created_at=job.created_at,
             started_at=job.started_at,
             ended_at=job.ended_at,

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.dialects.postgresql import insert  # SQLite's dialect writes its ON CONFLICT too
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
+from app.tuning.jobs.counters import next_version
 from app.tuning.jobs.store import execute_change
-from app.tuning.jobs.tables import Attempt, EpochRow, Fit, Outcome, State
+from app.tuning.jobs.tables import Attempt, EpochRow, Fit, Job, Outcome, State
 
 Epochs = Iterable[Mapping[str, Any]]
 
@@ -135,9 +136,21 @@ def insert_epochs(session: Session, key: AttemptKey, epochs: Epochs) -> None:
         session.execute(insert(EpochRow).on_conflict_do_nothing(), rows)
 
 
+def mark_attempts_changed(session: Session, job: Job, *which: ColumnElement[bool]) -> None:
+    """Note that clients will see a difference in the attempts at these of the job's fits."""
+    fits = select(Fit.id).where(Fit.job_id == job.id, *which)
+    execute_change(session, update(Attempt).where(Attempt.fit_id.in_(fits)).values(version=next_version(job)))
+
+
 def close_attempt(
-    session: Session, key: AttemptKey, outcome: Outcome, error: ErrorRecord | None, processor: str | None = None
+    session: Session,
+    job: Job,
+    key: AttemptKey,
+    outcome: Outcome,
+    error: ErrorRecord | None,
+    processor: str | None = None,
 ) -> None:
     """Note when and how the attempt ended, and what processor a result is from."""
     mine = update(Attempt).where(Attempt.fit_id == key.fit_id, Attempt.attempt == key.attempt)
-    execute_change(session, mine.values(ended_at=clock(0), outcome=outcome, error=error, processor=processor))
+    values = {"outcome": outcome, "error": error, "processor": processor, "version": next_version(job)}
+    execute_change(session, mine.values(ended_at=clock(0), **values))

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
 from app.tuning.jobs.attempts import AttemptKey, Epochs, ErrorRecord, Lost, Released, fence, insert_epochs
-from app.tuning.jobs.outcomes import record, start_fit
+from app.tuning.jobs.counters import mark_changed, next_version
+from app.tuning.jobs.outcomes import change_job, record, start_fit
 from app.tuning.jobs.rungs import find_rung
 from app.tuning.jobs.store import execute_change, lock_job
 from app.tuning.jobs.tables import ACTIVE_JOB, Attempt, Fit, Job, JobState, Outcome, State, Trial
@@ -135,9 +136,8 @@ def _take(session: Session, job: Job, worker: str, message_id: str) -> Claim | N
 
 def _begin(session: Session, job: Job, spec: JobSpec, fit: Fit, message_id: str) -> Claim:
     assert fit.trial_number is not None and fit.worker and fit.started_at
-    session.add(
-        Attempt(fit_id=fit.id, attempt=fit.attempt, worker=fit.worker, message_id=message_id, started_at=fit.started_at)
-    )
+    own = {"worker": fit.worker, "message_id": message_id, "started_at": fit.started_at}
+    session.add(Attempt(fit_id=fit.id, attempt=fit.attempt, **own, version=next_version(job)))
     trial = session.get_one(Trial, (job.id, fit.trial_number))
     _check(spec, trial)
     start_fit(job, trial, fit)
@@ -218,13 +218,20 @@ def record_process_death(session: Session, message_id: str, worker: str, lost: L
     if lost.resting_worker:
         rest_worker(session, lost.resting_worker)
     if not keys:
-        # Housekeeping has seen the lease run out first; now the reason is known.
-        mine = Attempt.message_id == message_id, Attempt.worker == worker
-        last = select(func.max(Attempt.started_at)).where(*mine).scalar_subquery()
-        vague = update(Attempt).where(*mine, Attempt.started_at == last, Attempt.outcome == Outcome.LOST)
-        execute_change(session, vague.values(outcome=lost.how, error=lost.error))
+        _explain_loss(session, message_id, worker, lost)
     # A message that came twice may be in the hands of two: their leases will tell which of them is dead.
     return False
+
+
+def _explain_loss(session: Session, message_id: str, worker: str, lost: Lost) -> None:
+    """Housekeeping has seen the lease run out first; now the reason is known."""
+    mine = select(Fit.job_id, Attempt).join(Fit, Fit.id == Attempt.fit_id)
+    mine = mine.where(Attempt.message_id == message_id, Attempt.worker == worker)
+    last = session.execute(mine.order_by(Attempt.started_at.desc()).limit(1)).first()
+    if last and last.Attempt.outcome == Outcome.LOST and (job := lock_job(session, last.job_id)):
+        last.Attempt.outcome, last.Attempt.error = lost.how, dict(lost.error)
+        mark_changed(job, last.Attempt)
+        change_job(job)
 
 
 def _held_for(session: Session, message_id: str, worker: str) -> list[AttemptKey]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from app.tuning.jobs.attempts import mark_attempts_changed
 from app.tuning.jobs.counters import FITS, count, move_trial
 from app.tuning.jobs.outcomes import change_job, end_search
 from app.tuning.jobs.store import execute_change
@@ -107,6 +108,7 @@ def _reopen_trials(session: Session, job: Job, spec: JobSpec) -> None:
 
 def _queue_again(session: Session, job: Job, *which: ColumnElement[bool]) -> None:
     """Queue ended fits, as if they had never been claimed; their attempts are kept."""
+    mark_attempts_changed(session, job, *which)
     for fit in session.scalars(select(Fit).where(Fit.job_id == job.id, *which)):
         count(job, FITS, fit.state, State.QUEUED)
         execute_change(session, delete(EpochRow).where(EpochRow.fit_id == fit.id))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.tuning.jobs.tables import Job, State, Trial
+from app.tuning.jobs.tables import Attempt, Job, State, Trial
 
 Counters = Mapping[State, InstrumentedAttribute[int]]
 FITS: Counters = {
@@ -34,3 +34,18 @@ def move_trial(job: Job, trial: Trial, state: State) -> None:
     """Give the trial another state, and count it."""
     count(job, TRIALS, trial.state, state)
     trial.state = state
+    mark_changed(job, trial)
+
+
+def mark_changed(job: Job, row: Trial | Attempt) -> None:
+    """Note that clients will see a difference in this row, in the version that this transaction gives the job."""
+    row.version = next_version(job)
+
+
+def next_version(job: Job) -> int:
+    """The version that rows get which change now: no client has seen it yet.
+
+    If the transaction has raised the job's version already, or raises it again, clients may get the row twice, which
+    does no harm, and never not at all.
+    """
+    return job.version + 1

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from app.tuning.jobs.attempts import mark_attempts_changed
 from app.tuning.jobs.control import NotPossible, reopen_job
-from app.tuning.jobs.counters import TRIALS, count
+from app.tuning.jobs.counters import TRIALS, count, next_version
 from app.tuning.jobs.outcomes import end_search
 from app.tuning.jobs.rungs import change_rung
 from app.tuning.jobs.steps import advance_rungs
@@ -97,6 +98,8 @@ def _renumber(session: Session, job: Job, moves: Sequence[tuple[int, int]]) -> N
         session.connection().execute(one.values({column: bindparam("new")}), rows)
         there = update(table).where(table.job_id == job.id, column < 0)
         execute_change(session, there.values({column: -1 - column}))
+    execute_change(session, update(Trial).where(Trial.job_id == job.id).values(version=next_version(job)))
+    mark_attempts_changed(session, job)
     job.best_trial = dict(moves).get(job.best_trial, job.best_trial) if job.best_trial is not None else None
     session.flush()
     session.expire_all()
@@ -108,7 +111,8 @@ def _add_rungs(session: Session, job: Job, was: JobSpec, spec: JobSpec, candidat
     plan, before = make_plan(spec, len(candidates)), len(job.rungs or ())
     last = plan[before - 1]
     ended = update(Trial).where(Trial.job_id == job.id, Trial.state == State.SUCCEEDED, Trial.iter == last.iter)
-    count(job, TRIALS, State.SUCCEEDED, State.RUNNING, execute_change(session, ended.values(state=State.RUNNING)))
+    again = ended.values(state=State.RUNNING, version=next_version(job))
+    count(job, TRIALS, State.SUCCEEDED, State.RUNNING, execute_change(session, again))
     for rung in plan[before:]:
         folds = rung_folds(spec, plan, rung)
         insert_open_fits(session, job, spec, rung, folds)

@@ -26,9 +26,10 @@ from app.tuning.jobs.attempts import (
     close_attempt,
     fence,
     insert_epochs,
+    mark_attempts_changed,
     outcome_of,
 )
-from app.tuning.jobs.counters import FITS, TRIALS, count, move_trial
+from app.tuning.jobs.counters import FITS, TRIALS, count, mark_changed, move_trial, next_version
 from app.tuning.jobs.rungs import find_rung, read_plan, record_place, start_rung
 from app.tuning.jobs.steps import advance_search, find_winner
 from app.tuning.jobs.store import execute_change, lock_job
@@ -84,6 +85,7 @@ def record_birth(session: Session, job_id: UUID, number: int, candidate: Candida
     fits = update(Fit).where(Fit.job_id == job_id, Fit.fold.is_not(None), Fit.state == State.QUEUED)
     if candidate:
         trial.params, trial.cost = dict(candidate.params), candidate.multiply_adds
+        mark_changed(job, trial)
         execute_change(session, fits.where(Fit.trial_number == number).values(position=number))
         job.unborn -= 1
     else:
@@ -91,8 +93,8 @@ def record_birth(session: Session, job_id: UUID, number: int, candidate: Candida
         cancelled = fits.where(Fit.trial_number >= number).values(state=State.CANCELLED, ended_at=clock(0))
         count(job, FITS, State.QUEUED, State.CANCELLED, execute_change(session, cancelled))
         rest = update(Trial).where(Trial.job_id == job_id, Trial.number >= number, Trial.state == State.QUEUED)
-        ended = execute_change(session, rest.values(state=State.CANCELLED, error=used_up))
-        count(job, TRIALS, State.QUEUED, State.CANCELLED, ended)
+        ended = rest.values(state=State.CANCELLED, error=used_up, version=next_version(job))
+        count(job, TRIALS, State.QUEUED, State.CANCELLED, execute_change(session, ended))
         job.unborn = 0
     change_job(job)
     if not job.trials_queued + job.trials_running:
@@ -110,7 +112,7 @@ def change_job(job: Job, state: JobState | None = None) -> None:
     """Note that clients will see a difference, such as another state, and when the job ended if it has."""
     job.version += 1
     job.state = state or job.state
-    if job.state in ENDED_JOB:
+    if job.state in ENDED_JOB and not job.ended_at:
         job.ended_at = clock(0)
 
 
@@ -130,7 +132,7 @@ def _end_fit(
         again = (Fit.id == key.fit_id, Fit.attempt == key.attempt, Fit.state == state)
         return bool(session.scalar(select(exists().where(*again))))
     environment = result.environment if result else None
-    close_attempt(session, key, outcome_of(end), error, (environment or {}).get("processor"))
+    close_attempt(session, job, key, outcome_of(end), error, (environment or {}).get("processor"))
     insert_epochs(session, key, epochs)
     trial = session.get_one(Trial, (job.id, fit.trial_number), populate_existing=True)
     with session.no_autoflush:  # the job's row is written once
@@ -210,7 +212,7 @@ def _requeue(session: Session, key: AttemptKey, end: End, error: ErrorRecord | N
     requeued = update(Fit).where(Fit.id == key.fit_id, *fence(key.attempt)).values(again)
     if not job or not execute_change(session, requeued.values(lost_attempts=Fit.lost_attempts + lost)):
         return False
-    close_attempt(session, key, outcome_of(end), error)
+    close_attempt(session, job, key, outcome_of(end), error)
     execute_change(session, delete(EpochRow).where(EpochRow.fit_id == key.fit_id))
     count(job, FITS, State.RUNNING, State.QUEUED)
     change_job(job)
@@ -239,6 +241,7 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
     if states & {State.QUEUED, State.RUNNING}:
         return False
     trial.fit_seconds = sum(one.fit_seconds or 0.0 for one in fits)
+    mark_changed(job, trial)
     if states == {State.SUCCEEDED}:
         # Where folds are what grows, a rung adds some to those of the rungs below.
         scored = [one for one in fits if one.iter == fit.iter or (spec and spec.resource == "folds")]
@@ -315,6 +318,7 @@ def end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
     refit = (Fit.job_id == job.id, Fit.fold.is_(None), Fit.trial_number.is_(None), Fit.state == State.QUEUED)
     if execute_change(session, update(Fit).where(*refit).values(trial_number=job.best_trial, position=0)):
         job.cost_left = session.get_one(Trial, (job.id, job.best_trial)).cost
+        mark_attempts_changed(session, job, Fit.fold.is_(None))  # it has some if the winner was another one before
         change_job(job)
     else:
         change_job(job, JobState.SUCCEEDED)
@@ -333,11 +337,13 @@ def _cancel_fits(session: Session, job: Job, state: State) -> None:
     if state == State.RUNNING:
         mine = select(Fit.id).where(Fit.job_id == job.id, Fit.state == State.RUNNING)
         open_attempts = update(Attempt).where(Attempt.fit_id.in_(mine), Attempt.ended_at.is_(None))
-        execute_change(session, open_attempts.values(outcome=Outcome.CANCELLED, ended_at=clock(0)))
+        values = {"outcome": Outcome.CANCELLED, "ended_at": clock(0), "version": next_version(job)}
+        execute_change(session, open_attempts.values(values))
     cancelled = {"state": State.CANCELLED, "lease_until": None, "ended_at": clock(0)}
     fits = update(Fit).where(Fit.job_id == job.id, Fit.state == state).values(cancelled)
     count(job, FITS, state, State.CANCELLED, execute_change(session, fits))
     running = exists().where(Fit.job_id == job.id, Fit.trial_number == Trial.number, Fit.state == State.RUNNING)
     for old in (State.QUEUED, State.RUNNING):
         idle = update(Trial).where(Trial.job_id == job.id, Trial.state == old, ~running)
-        count(job, TRIALS, old, State.CANCELLED, execute_change(session, idle.values(state=State.CANCELLED)))
+        ended = idle.values(state=State.CANCELLED, version=next_version(job))
+        count(job, TRIALS, old, State.CANCELLED, execute_change(session, ended))

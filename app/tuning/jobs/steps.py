@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, null, select, update
 from sqlalchemy.orm import Session
 
 from app.tuning.database import clock
-from app.tuning.jobs.counters import FITS, TRIALS, count
+from app.tuning.jobs.counters import FITS, TRIALS, count, next_version
 from app.tuning.jobs.rungs import (
     ENDED_RUNG,
     change_rung,
@@ -208,8 +208,9 @@ def _end_trials(session: Session, job: Job, trials: list[int], state: State) -> 
         execute_change(session, update(Place).where(*out).values(ended=True))
         error = select(Fit.error).where(Fit.job_id == job.id, Fit.trial_number == Trial.number)
         first = error.where(Fit.error.is_not(None)).order_by(Fit.fold).limit(1).scalar_subquery()
-        ended = update(Trial).where(_are(job, some), Trial.state == State.RUNNING).values(state=state, error=first)
-        count(job, TRIALS, State.RUNNING, state, execute_change(session, ended))
+        ended = update(Trial).where(_are(job, some), Trial.state == State.RUNNING)
+        values = {"state": state, "error": first, "version": next_version(job)}
+        count(job, TRIALS, State.RUNNING, state, execute_change(session, ended.values(values)))
 
 
 def _cancel(session: Session, job: Job, *mine: ColumnElement[bool]) -> None:

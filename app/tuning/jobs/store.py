@@ -36,6 +36,8 @@ def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
         id=uuid4(),
         spec=spec.model_dump(mode="json"),
         dataset=spec.dataset.name,
+        name=spec.name,
+        labels=spec.labels,
         max_parallel_fits=spec.limits.max_parallel_fits,
         trials_total=len(candidates),
         trials_queued=len(candidates),
@@ -112,6 +114,7 @@ def insert_trials(session: Session, job: Job, numbered: Iterator[tuple[int, tupl
                     "params": one.params,
                     "cost": one.multiply_adds,
                     "origin": Origin(one.origin),
+                    "version": job.version,
                     "bracket": rung.bracket,
                     "n_resources": rung.n_resources,
                 }

@@ -103,6 +103,10 @@ class Job(Table):
     version: Mapped[int] = mapped_column(default=1)  # raised by every change that a client can see
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[str] = mapped_column(server_default="")  # its name; empty where an older version wrote the job
+    name: Mapped[str | None]  # these three can be changed; the spec says what was posted
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    note: Mapped[str] = mapped_column(Text, server_default="")
+    edit_version: Mapped[int] = mapped_column(server_default="1")  # in which one of these three last changed
     max_parallel_fits: Mapped[int | None]
     trials_total: Mapped[int]
     trials_queued: Mapped[int]
@@ -166,6 +170,7 @@ class Trial(Table):
     validation_accuracy_std: Mapped[float | None]
     fit_seconds: Mapped[float | None]  # of all its folds together
     error: Mapped[dict[str, Any] | None]
+    version: Mapped[int] = mapped_column(default=1)  # of the job, in which it last changed
 
 
 class Fit(Table):
@@ -242,6 +247,7 @@ class Attempt(Table):
     outcome: Mapped[Outcome | None]
     error: Mapped[dict[str, Any] | None]
     processor: Mapped[str | None]  # that trained it; of an attempt that succeeded, since its result tells
+    version: Mapped[int] = mapped_column(default=1)  # of the job, in which it last changed
 
 
 class EpochRow(Table):
@@ -264,6 +270,8 @@ class Worker(Table):
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime | None]
+    device: Mapped[str | None]  # that it trains on
     last_seen: Mapped[datetime]
     rests_until: Mapped[datetime | None]  # it claims nothing till then
     faults: Mapped[int] = mapped_column(default=0)  # of its machine, in a row
