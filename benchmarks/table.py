@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import ParameterGrid
 
 from app.tuning.search.datasets import DATASETS
+from app.tuning.search.keys import derive_seed
 from app.tuning.search.models import Value
 from app.tuning.search.spec import JobSpec
 from app.tuning.settings import settings
@@ -96,7 +97,7 @@ def _record(candidates: list[dict[str, Value]], part: Path) -> None:
     """Train the candidates as a worker does."""
     from worker.cnn import trainer
     from worker.datasets import load_dataset
-    from worker.fit import derive_seed, split_rows
+    from worker.fit import split_rows
 
     spec = make_spec({"strategy": "grid", "param_grid": SPACE})
     arrays, dataset = load_dataset("digits", lambda: None), DATASETS["digits"]

@@ -262,6 +262,9 @@ def _audit_best(job: Job, trials: list[Trial]) -> None:
     known = [trial for trial in trials if trial.validation_accuracy is not None]
     if job.rungs and job.state in (JobState.SUCCEEDED, JobState.FAILED):
         known = [trial for trial in known if trial.state == State.SUCCEEDED]
+    if job.spec["evaluation"].get("select") == "one_standard_error" and job.ended_at:
+        assert job.best_accuracy == next((t.validation_accuracy for t in known if t.number == job.best_trial), None)
+        return
     best = max(known, key=lambda t: (t.n_resources, t.validation_accuracy, -t.number), default=None)
     assert job.best_accuracy == (best.validation_accuracy if best else None)
     if not job.rungs:  # of equally good ones in a last rung the first in its order wins
