@@ -23,6 +23,8 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
     "strategies.regret": "strategies",
     "strategies.identical": "identical",
     "strategies.deciding": "deciding",
+    "strategies.checkpoints": "checkpointing",
+    "strategies.live": "live",
     "throughput.workers": "scaling",
     "throughput.claims": "claimants",
 }
