@@ -37,7 +37,7 @@ def search_by_steps(
 
 
 def list_searches(ms: int) -> Iterator[dict[str, Any]]:
-    """A race, halving over epochs and over folds, a race within rungs, hyperband and TPE."""
+    """A race, halving over epochs and over folds, a race within rungs, hyperband drawn at random and by TPE, and TPE."""
     race = {"cv": 3, "race": {"method": "lossless"}}
     halving = {"strategy": "halving_grid", "param_grid": {"num_neurons": list(range(1, 13))}}
     drawn = {"num_neurons": {"distribution": "randint", "low": 1, "high": 1000}}
@@ -45,7 +45,9 @@ def list_searches(ms: int) -> Iterator[dict[str, Any]]:
     yield spec(1, ms) | {"search": {**halving, "max_resources": 9}}
     yield spec(1, ms) | {"search": {**halving, "resource": "folds", "factor": 2}}
     yield spec(1, ms) | {"search": {**halving, "max_resources": 4, "factor": 2}, "evaluation": race}
-    yield spec(1, ms) | {"search": {"strategy": "hyperband", "param_distributions": drawn, "max_resources": 9}}
+    hyperband = {"strategy": "hyperband", "param_distributions": drawn, "max_resources": 9}
+    yield spec(1, ms) | {"search": hyperband}
+    yield spec(1, ms) | {"search": {**hyperband, "sampler": "tpe"}}
     yield spec(1, ms) | {"search": {"strategy": "tpe", "param_distributions": drawn, "n_iter": 16}}
 
 
