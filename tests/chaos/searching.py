@@ -37,7 +37,7 @@ def search_by_steps(
 
 
 def list_searches(ms: int) -> Iterator[dict[str, Any]]:
-    """A race, halving over epochs and over folds, a race within rungs, hyperband drawn at random and by TPE, and TPE."""
+    """A race, halving over epochs and over folds, a race within rungs, hyperband at random and by TPE, and TPE."""
     race = {"cv": 3, "race": {"method": "lossless"}}
     halving = {"strategy": "halving_grid", "param_grid": {"num_neurons": list(range(1, 13))}}
     drawn = {"num_neurons": {"distribution": "randint", "low": 1, "high": 1000}}
