@@ -11,7 +11,20 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
 from starlette.middleware.gzip import GZipMiddleware
 
-from app.api import catalogue, columns, control, health, jobs, openapi, preview, problems, results, threads
+from app.api import (
+    catalogue,
+    columns,
+    control,
+    editing,
+    health,
+    jobs,
+    openapi,
+    preview,
+    problems,
+    results,
+    threads,
+    workers,
+)
 from app.api.head_requests import HeadRequests
 from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
@@ -58,10 +71,12 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
     for router in (
         jobs.router,
         control.router,
+        editing.router,
         results.router,
         columns.router,
         preview.router,
         catalogue.router,
+        workers.router,
         health.router,
     ):
         app.include_router(router)

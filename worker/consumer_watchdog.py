@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.tuning import broker, outages
 from app.tuning.database import reading, try_writing, writing
 from app.tuning.jobs import claims, workers
+from worker.processor import name_device
 
 CHECK_EVERY_SECONDS = 5.0
 MISSED_CHECKS = 4  # in a row: a healthy worker takes a waiting wake within milliseconds
@@ -79,7 +80,7 @@ class ConsumerWatchdog(threading.Thread):
         trouble = ""
         try:
             with writing(self._engine()) as session:
-                workers.note_presence(session, self._worker)
+                workers.note_presence(session, self._worker, name_device())
         except SQLAlchemyError as error:
             trouble = outages.explain_failure(error)
         except Exception as error:  # this thread must not end

@@ -24,6 +24,12 @@ def name_processor() -> str:
     return describe_processor(described, os.environ)
 
 
+def name_device() -> str:
+    """What this machine's workers train on: the GPU that CUDA_VISIBLE_DEVICES gives them, or the processor."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    return f"GPU {gpu}"[:255] if gpu not in ("", "-1") else name_processor()
+
+
 def describe_processor(cpuinfo: str, environment: Mapping[str, str]) -> str:
     """The processor in a line of at most 255 characters, from /proc/cpuinfo if there is one."""
     model = _field(cpuinfo, "model name") or platform.processor() or platform.machine() or "unknown"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from app.tuning.search import spaces, spec
 from app.tuning.search.strategies import STRATEGIES
 
@@ -32,7 +34,7 @@ def json_pointer(path: Path) -> str:
     return found
 
 
-def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
+def describe_error(error: Mapping[str, Any], body: Any, posted: type[BaseModel]) -> tuple[Path, str]:
     """The path to the invalid part of a request, and what is expected there."""
     where, *path = error["loc"]
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ")
@@ -43,7 +45,7 @@ def describe_error(error: Mapping[str, Any], body: Any) -> tuple[Path, str]:
     if not path and not isinstance(body, dict):
         return (), "Input should be a JSON object"
     if kind == "extra_forbidden":
-        known = FIELDS[path[-2]] if path[1:] else spec.JobSpec
+        known = FIELDS[path[-2]] if path[1:] else posted
         return real, f"Unknown field; expected one of {', '.join(known.model_fields)}."
     if kind.startswith("union_tag"):
         lacks = "Field required; " if kind == "union_tag_not_found" else ""

@@ -44,7 +44,12 @@ def take_turns(spec: JobSpec) -> AbstractContextManager[Any]:
 
 async def known_tags(request: Request, _: Annotated[str | None, IF_NONE_MATCH] = None) -> list[str]:
     """The ETags in all `If-None-Match` header lines."""
-    tags = ",".join(request.headers.getlist("If-None-Match")).split(",")
+    return list_tags(request, "If-None-Match")
+
+
+def list_tags(request: Request, header: str) -> list[str]:
+    """The ETags in all lines of a header."""
+    tags = ",".join(request.headers.getlist(header)).split(",")
     return [tag.strip().removeprefix("W/") for tag in tags]
 
 
@@ -97,7 +102,7 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobPa
     """A page of jobs, newest first."""
     place = query.place()
     with reading(database) as session:
-        found = queries.list_page_of_jobs(session, query.state, place, query.page_size + 1)
+        found = queries.list_page_of_jobs(session, query.which, place, query.page_size + 1)
         best_params = queries.find_best_params(session, found)
     page = found[: query.page_size]
     last = page[-1] if len(found) > len(page) else None

@@ -1,6 +1,7 @@
 """Keyset pagination: an opaque token encodes the list and the position of the page's last item."""
 
 import base64
+import hashlib
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -17,11 +18,14 @@ from pydantic import (
 )
 
 from app.api.problems import Problem, reject_request
-from app.tuning.jobs.queries import JobPlace, TrialPlace, TrialSort
+from app.tuning.jobs.queries import JobFilter, JobPlace, TrialPlace, TrialSort
 from app.tuning.jobs.tables import JobState, State
+from app.tuning.search.spec import NAME, Name
 
 _T = TypeVar("_T")
 MAX_PAGE_SIZE = 100
+MAX_TEXT_LENGTH = 200
+_LABEL = f"^{NAME[1:-1]}:{NAME[1:-1]}$"
 MAX_TRIAL_NUMBER = 2**31 - 1
 MAX_QUERY_DIGITS = 20  # of an integer in a query; further digits are ignored
 
@@ -62,11 +66,29 @@ class JobsQuery(PageQuery):
     """A page of jobs."""
 
     state: JobState | None = None
+    name: Name | None = None
+    label: Annotated[str, Field(pattern=_LABEL)] | None = Field(
+        None, description="`key:value`: jobs that carry this label."
+    )
+    q: str | None = Field(
+        None,
+        max_length=MAX_TEXT_LENGTH,
+        pattern=r"^[^\x00]*$",
+        description="Jobs with this text in the name, the note or a label, in whichever case; or at least eight "
+        "digits with which the ID begins.",
+    )
+
+    @property
+    def which(self) -> JobFilter:
+        """The jobs that are asked for."""
+        key, _, value = (self.label or "").partition(":")
+        return JobFilter(self.state, self.name, (key, value) if key else None, self.q or None)
 
     @property
     def pages(self) -> str:
         """The list that its tokens are good for."""
-        return f"jobs {self.state}"
+        filters = hashlib.sha256(repr(self.which[1:]).encode()).hexdigest()[:16] if any(self.which[1:]) else ""
+        return f"jobs {self.state}{filters and ' '}{filters}"
 
     def place(self) -> JobPlace | None:
         """Where the page begins."""
@@ -115,5 +137,5 @@ def _decode_page_token(text: str, pages: str, kind: TypeAdapter[tuple[str, _T]])
 
 
 def _invalid_token() -> Problem:
-    wrong = "Invalid token for this list: use next_page_token of the previous page, with the same state and sort."
+    wrong = "Invalid token for this list: use next_page_token of the previous page, with the same filters and sort."
     return reject_request([(("page_token",), wrong)])

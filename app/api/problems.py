@@ -133,11 +133,12 @@ async def _handle_http(request: Request, error: Exception) -> JSONResponse:
     return problem_response(Problem(405, f"Allowed methods: {allowed}.", {"Allow": allowed}))
 
 
-async def _handle_invalid(_: Request, error: Exception) -> JSONResponse:
+async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return problem_response(
-        reject_request([describe_error(one, error.body) for one in error.errors()[:MAX_REJECTIONS]])
-    )
+    body = getattr(request.scope.get("route"), "body_field", None)
+    posted = body.field_info.annotation if body else BaseModel
+    found = [describe_error(one, error.body, posted) for one in error.errors()[:MAX_REJECTIONS]]
+    return problem_response(reject_request(found))
 
 
 async def _handle_rejected(_: Request, error: Exception) -> JSONResponse:

@@ -18,8 +18,9 @@ PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas
 # Each call: parameters, success response, and the statuses of its own errors.
 CALLS: dict[str, tuple[str, str, str]] = {
     "POST /v1/jobs": ("Idempotency-Key", "202 Job", "403 415 422 503"),
-    "GET /v1/jobs": ("page_size page_token state", "200 JobPage", "422 503"),
+    "GET /v1/jobs": ("page_size page_token state name label q", "200 JobPage", "422 503"),
     "GET /v1/jobs/{job_id}": ("job_id If-None-Match", "200 Job", "404 422 503"),
+    "PATCH /v1/jobs/{job_id}": ("job_id If-Match", "200 Job", "403 404 412 415 422 428 503"),
     "DELETE /v1/jobs/{job_id}": ("job_id", "204", "403 404 409 422 503"),
     "POST /v1/jobs/{job_id}/cancel": ("job_id", "202 Job", "403 404 409 422 503"),
     "POST /v1/jobs/{job_id}/pause": ("job_id", "202 Job", "403 404 409 422 503"),
@@ -33,6 +34,7 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}/table": ("job_id since If-None-Match", "200 TrialColumns", "404 422 503"),
     "GET /v1/jobs/{job_id}/fits": ("job_id since If-None-Match", "200 AttemptColumns", "404 422 503"),
     "POST /v1/preview": ("", "200 Preview", "403 415 422 503"),
+    "GET /v1/workers": ("", "200 WorkerPage", "503"),
     "GET /v1/datasets": ("", "200 DatasetPage", ""),
     "GET /v1/models": ("", "200 ModelPage", ""),
     "GET /livez": ("", "200 Health", ""),
@@ -41,6 +43,7 @@ CALLS: dict[str, tuple[str, str, str]] = {
 HEADERS = {
     "POST /v1/jobs": {"202": {"Location", "ETag", "Retry-After"}},
     "GET /v1/jobs/{job_id}": {"200": {"ETag", "Retry-After"}, "304": {"ETag", "Retry-After"}},
+    "PATCH /v1/jobs/{job_id}": {"200": {"ETag", "Retry-After"}},
     "POST /v1/jobs/{job_id}/cancel": {"202": {"ETag", "Retry-After"}},
     **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"Retry-After"}} for what in ("best", "trials", "results")},
     "GET /v1/jobs/{job_id}/trials/{number}": {"200": {"Retry-After"}},
@@ -152,6 +155,14 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "first": [{"l1": 0.5}],
     },
     "JobPage": {"items": [], "next_page_token": None},
+    "Worker": {
+        "name": "tunewell-1@here#a1b2c3d4",
+        "host": "here",
+        "since": "2026-11-01T10:00:01Z",
+        "last_seen": "2026-11-01T10:00:06Z",
+        "fit": {"job_id": JOB_ID, "trial": 3, "fold": None, "attempt": 1, "started_at": "2026-11-01T10:00:04Z"},
+        "device": "GPU 0",
+    },
     "TrialColumns": {
         "version": 812,
         "number": [3],

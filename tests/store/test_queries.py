@@ -16,6 +16,7 @@ from sqlalchemy import Engine, update
 from app.tuning.database import clock
 from app.tuning.database import reading as transaction
 from app.tuning.jobs import queries, store
+from app.tuning.jobs.queries import JobFilter
 from app.tuning.jobs.tables import Job, JobState, State, Trial
 from tests.support.ledger import Ledger, spec
 
@@ -239,14 +240,16 @@ def test_jobs_are_listed_newest_first_and_once_even_if_created_at_the_same_time(
         while True:
             after = (found[-1].created_at, found[-1].id) if found else None
             with transaction(engine) as session:
-                page = queries.list_page_of_jobs(session, None, after, size)
+                page = queries.list_page_of_jobs(session, JobFilter(), after, size)
             found += page
             if len(page) < size:
                 break
         assert [job.id for job in found] == expected
     ledger.cancel(posted[1])
     with transaction(engine) as session:
-        assert [job.id for job in queries.list_page_of_jobs(session, JobState.CANCELLED, None, 9)] == [posted[1]]
+        assert [job.id for job in queries.list_page_of_jobs(session, JobFilter(JobState.CANCELLED), None, 9)] == [
+            posted[1]
+        ]
 
 
 def test_the_best_params_of_several_jobs_are_found_together(engine: Engine) -> None:
@@ -254,7 +257,7 @@ def test_the_best_params_of_several_jobs_are_found_together(engine: Engine) -> N
     won, open_still = (ledger.post(spec(SEARCHES["a grid"], evaluation={"validation_split": 0.5})) for _ in range(2))
     ledger.finish_search(won, lambda trial, _: 0.9 if trial == 3 else 0.5)
     with transaction(engine) as session:
-        jobs = queries.list_page_of_jobs(session, None, None, 9)
+        jobs = queries.list_page_of_jobs(session, JobFilter(), None, 9)
         assert queries.find_best_params(session, jobs) == {won: ledger.trial(won, 3).params}
         assert queries.find_best_params(session, [ledger.job(open_still)]) == {}
 

@@ -1,5 +1,6 @@
 """What clients are shown: single rows, pages of them, ranks, and scikit-learn's `cv_results_`."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 from scipy.stats import binomtest, rankdata
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
@@ -40,15 +41,43 @@ def find_trial(session: Session, job_id: UUID, number: int) -> Trial | None:
     return session.get(Trial, (job_id, number))
 
 
-def list_page_of_jobs(session: Session, state: JobState | None, after: JobPlace | None, limit: int) -> Sequence[Job]:
-    """So many jobs, newest first, after a moment and an id."""
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-    if state:
-        query = query.where(Job.state == state)
+class JobFilter(NamedTuple):
+    """Which jobs to list: all that is given must hold."""
+
+    state: JobState | None = None
+    name: str | None = None
+    label: tuple[str, str] | None = None  # key and value
+    text: str | None = None  # somewhere in the name, a label or the note, or with what the id begins
+
+
+def list_page_of_jobs(session: Session, which: JobFilter, after: JobPlace | None, limit: int) -> Sequence[Job]:
+    """So many of these jobs, newest first, after a moment and an id."""
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit).where(*_conditions(which))
     if after:
         moment, job_id = after
         query = query.where(or_(Job.created_at < moment, and_(Job.created_at == moment, Job.id < job_id)))
     return session.scalars(query).all()
+
+
+def _conditions(which: JobFilter) -> list[ColumnElement[bool]]:
+    conditions = [Job.state == which.state] if which.state else []
+    if which.name:
+        conditions.append(Job.name == which.name)
+    if which.label:
+        key, value = which.label
+        conditions.append(Job.labels[key].as_string() == value)
+    return [*conditions, _contains(which.text)] if which.text else conditions
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    """Whether a job contains this text, in whichever case; of its id it must be the beginning."""
+    places = [column.icontains(text, autoescape=True) for column in (Job.name, Job.note)]
+    if re.fullmatch(r"[\w-]+", text, re.ASCII):  # the letters of labels, so that their JSON's own marks are not found
+        places.append(cast(Job.labels, Text).icontains(text, autoescape=True))
+    digits = text.replace("-", "").lower()
+    if re.fullmatch(r"[0-9a-f]{8,32}", digits):
+        places.append(func.replace(cast(Job.id, Text), "-", "").startswith(digits))
+    return or_(*places)
 
 
 def find_best_params(session: Session, jobs: Sequence[Job]) -> dict[UUID, dict[str, Any]]:

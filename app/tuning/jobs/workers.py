@@ -1,6 +1,7 @@
 """The workers that are there, the data that each of them lacks, and what each may claim therefore."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import String, and_, bindparam, delete, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # SQLite's dialect writes its ON CONFLICT too
@@ -50,11 +51,25 @@ _FOR_OTHERS = or_(Attempt.ended_at.between(clock(-OTHERS_FIRST_SECONDS), clock(0
 MAY_TRAIN = or_(Fit.lost_attempts == 0, ~exists().where(*_LOST_BY_ME, *_ABLE, _FOR_OTHERS))
 
 
-def note_presence(session: Session, name: str) -> None:
-    """Note that this worker is there."""
-    seen = {"last_seen": clock(0)}
-    here = insert(Worker).values(name=name, faults=0, **seen)
+class Present(NamedTuple):
+    """A worker that is there, and the fit that it has claimed last if it is training."""
+
+    worker: Worker
+    fit: Fit | None
+
+
+def note_presence(session: Session, name: str, device: str | None = None) -> None:
+    """Note that this worker is there, and what it trains on if that is known."""
+    seen = {"last_seen": clock(0), **({"device": device} if device else {})}
+    here = insert(Worker).values(name=name, faults=0, started_at=clock(0), **seen)
     session.execute(here.on_conflict_do_update(index_elements=[Worker.name], set_=seen))
+
+
+def list_present(session: Session) -> list[Present]:
+    """The workers that are there, by their names."""
+    running = select(Fit).where(Fit.state == State.RUNNING, Fit.worker.is_not(None)).order_by(Fit.started_at)
+    fits = {fit.worker: fit for fit in session.scalars(running)}
+    return [Present(one, fits.get(one.name)) for one in session.scalars(select(Worker).order_by(Worker.name))]
 
 
 def list_last_seen(session: Session) -> list[tuple[str, datetime]]:

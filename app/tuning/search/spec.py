@@ -149,6 +149,9 @@ def _as_additional_properties(schema: JsonDict) -> None:
     schema["propertyNames"] = {**cast(JsonDict, schema["propertyNames"]), "pattern": pattern}
 
 
+Labels = Annotated[dict[Name, Name], Field(max_length=16, json_schema_extra=_as_additional_properties)]
+
+
 class JobSpec(Strict):
     """A search as a client posts it."""
 
@@ -170,7 +173,7 @@ class JobSpec(Strict):
         None, description="Of a search by TPE: what it knows from the start, as it was when the job was posted."
     )
     limits: Limits = Limits()
-    labels: dict[Name, Name] = Field({}, max_length=16, json_schema_extra=_as_additional_properties)
+    labels: Labels = Field({})
 
     @property
     def folds(self) -> int:
