@@ -15,6 +15,7 @@ MAX_MESSAGE_LENGTH = 400
 FIELDS = {
     "dataset": spec.DatasetSpec,
     "limits": spec.Limits,
+    "warm_start": spec.WarmStart,
     "lossless": spec.LosslessRace,
     "bootstrap": spec.BootstrapRace,
     **STRATEGIES,
