@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -146,9 +146,12 @@ class Claimant:
             with reading(self.engine) as session:
                 jobs = claims.list_claimable(session, self.worker)
             for job_id, _ in jobs:
-                with suppress(UnreadableSpec), writing(self.engine) as session:
-                    if claim := claims.claim(session, job_id, self.worker, self.message_id):
-                        return claim
+                try:
+                    with writing(self.engine) as session:
+                        if claim := claims.claim(session, job_id, self.worker, self.message_id):
+                            return claim
+                except UnreadableSpec as error:
+                    _warn_once(str(job_id), str(error))
         except AWAY:
             if retry_until_done(self._holds_orphaned, self.stopping) and self._commit(self._release_orphaned):
                 log.warning("claim released: the response to its commit was lost")
@@ -175,6 +178,11 @@ class Claimant:
 
     def _commit(self, change: Change) -> bool:
         return commit_with_retries(self.engine, change, self.stopping)
+
+
+@cache
+def _warn_once(job: str, reason: str) -> None:
+    log.warning("fit passed over: this version cannot read it", extra={"job": job, "reason": reason})
 
 
 def _train(claim: Claim, train: TrainFit, heartbeat: LeaseHeartbeat, worker: str) -> End:

@@ -235,3 +235,15 @@ def test_a_column_with_invalid_json_is_shown_as_text(sqlite_engine: Engine, sqli
 def test_stored_json_is_read_from_bytes_too() -> None:
     assert load_json(b'{"a": "\\u00e9"}') == {"a": "\u00e9"}
     assert load_json(b"\xff") == "\ufffd"
+
+
+def test_a_trial_that_cannot_be_read_is_passed_over_and_logged_once(
+    engine: Engine, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, other = post(client, grid(1)), post(client, grid(1))
+    store_as(engine, job["id"], "params", '{"of_tomorrow": 1}', table="trials")
+    assert [train_all(engine), train_all(engine)] == [4, 0]
+    assert client.get(f"/v1/jobs/{other['id']}").json()["state"] == "succeeded"
+    [line] = [record for record in caplog.records if "passed over" in record.message]
+    assert line.__dict__["job"] == job["id"]
+    assert "/trials/0/params" in line.__dict__["reason"]
