@@ -43,14 +43,14 @@ def measure(size: Size) -> Iterator[Row]:
 
 
 def run_tunewell(seed: int, longest: float) -> list[Seen]:
-    """The means of a halving search over the grid, from its POST on, until one is good enough."""
+    """The means of a halving search over the grid, from the service's start on, until one is good enough."""
     search = {"strategy": "halving_grid", "param_grid": article.GRID, "max_resources": EPOCHS, "factor": FACTOR}
     fixed = {**article.SPEC["fixed"], "epochs": EPOCHS}
     evaluation = {**article.SPEC["evaluation"], "refit": False}
     spec = {**article.SPEC, "search": search, "fixed": fixed, "evaluation": evaluation, "random_state": seed}
     seen: dict[tuple[int, int], Seen] = {}
+    began = time.perf_counter()
     with services.tunewell(WORKERS) as service, Client(service.url) as client:
-        began = time.perf_counter()
         job_id = client.create(json.dumps(spec).encode())["id"]
         while not _is_over(list(seen.values()), began, longest):
             state = client.get_job(job_id)["state"]
