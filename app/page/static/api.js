@@ -54,5 +54,11 @@ export async function getIfChanged(path, tag) {
 /** What a problem says, in one text. @param {any} error */
 export function explain(error) {
   if (!(error instanceof Problem)) return `Something on this page failed: ${error.message ?? error}`;
-  return [error.message, ...error.errors.map((one) => `${one.pointer}: ${one.message}`)].join(" ");
+  return [error.message, ...error.errors.map((one) => (one.pointer ? `${one.pointer}: ${one.message}` : one.message))].join(" ");
 }
+
+/**
+ * The trials that have changed after a version of the job, as columns. @param {string} id @param {number} since
+ * @returns {Promise<any>}
+ */
+export const readTable = (id, since) => get(`v1/jobs/${id}/table?since=${since}`);

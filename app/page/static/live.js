@@ -29,6 +29,7 @@ export function follow(path, changed, connection) {
       }
     } catch (error) {
       connection("lost", error);
+      if (!(error instanceof Problem)) reportError(error);
       if (error instanceof Problem && error.status === 404) return;
       wait = SLOWEST_MS;
     } finally {

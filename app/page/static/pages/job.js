@@ -1,25 +1,124 @@
-/** One job. */
+/** One job: its head, the selection, and what it found, live. */
 
-import { accuracy, params, title } from "../format.js";
+import { explain, readTable } from "../api.js";
+import { loadCharts } from "../charts/chart.js";
+import { makeHeat } from "../charts/heat.js";
+import { makeHistory } from "../charts/history.js";
+import { makeParallel } from "../charts/parallel.js";
+import { makeCost, makeEdf, makeSlice } from "../charts/plots.js";
+import { ENDED, accuracy, params, title } from "../format.js";
 import { el, fill } from "../html.js";
 import { follow } from "../live.js";
-import { Progress, stateMark } from "../parts/state.js";
-import { ENDED } from "../format.js";
+import { showErrors } from "../parts/errors.js";
+import { makeFilterBar } from "../parts/filterbar.js";
+import { makePicked } from "../parts/picked.js";
+import { showSpec } from "../parts/spec.js";
+import { Strip } from "../parts/strip.js";
+import { Tabs } from "../parts/tabs.js";
+import { makeTrials } from "../parts/trials.js";
+import { Store } from "../store.js";
+
+const BEST = 10;
 
 /** @param {HTMLElement} main @param {any} connection @param {string} id */
-export function show(main, connection, id) {
-  const progress = new Progress(), state = el("span"), best = el("p");
-  let built = false;
-  const lost = (/** @type {any} */ at, /** @type {any} */ why) => {
-    connection(at, why);
-    if (why?.status && !built) fill(main, el("h1", {}, "This job cannot be shown"), el("p.notice", { role: "alert" }, why.message));
+export async function show(main, connection, id) {
+  const store = new Store();
+  const body = el("div", {}, el("p.quiet", {}, "Loading the trials …"));
+  /** @type {Strip|null} */
+  let strip = null;
+  /** @type {JobPage|null} */
+  let page = null;
+  let etag = "";
+  const update = async (/** @type {any} */ job, /** @type {string} */ tag) => {
+    store.job = job;
+    etag = tag;
+    if (!strip) fill(main, (strip = new Strip(id, () => look())).node, body);
+    strip.update(job);
+    const changed = store.merge(await readTable(id, store.version));
+    page ??= new JobPage(body, store, id);
+    page.changed(changed);
+    return ENDED.includes(job.state) && etag === tag;
   };
-  follow(`v1/jobs/${encodeURIComponent(id)}`, (job) => {
-    if (!built) fill(main, el("div.heading", {}, el("h1", {}, title(job)), state), progress.node, best);
-    built = true;
-    fill(state, stateMark(job.state));
-    progress.update(job);
-    fill(best, job.best && `Best: ${accuracy(job.best.validation_accuracy)} with ${params(job.best.params)}`);
-    return ENDED.includes(job.state);
-  }, lost);
+  const lost = (/** @type {any} */ state, /** @type {any} */ why) => {
+    connection(state, why);
+    if (why?.status && !strip) fill(main, el("h1", {}, "This job cannot be shown"), el("p.notice", { role: "alert" }, explain(why)), el("p", {}, el("a", { href: "." }, "All jobs")));
+  };
+  const look = follow(`v1/jobs/${encodeURIComponent(id)}`, update, lost);
+}
+
+class JobPage {
+  /** @param {HTMLElement} main @param {Store} store @param {string} id */
+  constructor(main, store, id) {
+    [this.store, this.id] = [store, id];
+    const open = (/** @type {number} */ one) => { location.href = new URL(`jobs/${id}/trials/${one}`, document.baseURI).href; };
+    this.open = open;
+    this.parallel = makeParallel(store, open);
+    /** @type {any[]} */
+    this.charts = [makeHistory(store, open), makeCost(store, open), makeHeat(store), makeEdf([{ name: title(store.job), scores: () => /** @type {number[]} */ (store.scored().map((one) => store.score[one])) }])];
+    this.slices = new Map();
+    this.trials = makeTrials(store, id);
+    this.ten = el("div.ten");
+    this.plots = el("div.plots");
+    this.errors = el("div");
+    this.spec = el("div");
+    /** @type {any} */ this.best = null;
+    addEventListener("best", (/** @type {any} */ event) => { this.best = event.detail; });
+    const [history, cost, heat, edf] = this.charts;
+    this.tabs = new Tabs([
+      ["overview", "Overview", [el("div.columns23", {}, history.node, this.parallel.node), this.ten]],
+      ["trials", "Trials", [this.trials.node], () => this.trials.show()],
+      ["plots", "Plots", [this.plots, heat.node, el("div.columns2", {}, edf.node, cost.node)]],
+      ["errors", "Errors", [this.errors], () => showErrors(store, id, this.errors)],
+      ["spec", "Spec", [this.spec], () => showSpec(store.job, this.best, this.spec)],
+    ]);
+    const missing = el("div");
+    fill(/** @type {any} */ (document.getElementById("crumbs")), el("a", { href: "." }, "Jobs"), ` / ${title(store.job)}`);
+    fill(main, missing, makeFilterBar(store, id), makePicked(store, id), this.tabs.node);
+    loadCharts().then((library) => library || fill(missing, el("p.notice", {}, "Charts are missing, since ECharts is not installed: run make install where npm's registry can be reached.")));
+    store.addEventListener("filter", () => this.filtered());
+    store.addEventListener("axes", () => this.all().forEach((chart) => chart.update()));
+    store.addEventListener("pick", () => this.marked());
+  }
+
+  /** All charts. @returns {any[]} */
+  all() {
+    return [this.parallel, ...this.charts, ...this.slices.values()];
+  }
+
+  /** @param {number[]} numbers trials that have changed */
+  changed(numbers) {
+    for (const name of this.store.axes.keys()) {
+      if (this.slices.has(name)) continue;
+      const slice = makeSlice(this.store, name, this.open);
+      this.slices.set(name, slice);
+      this.plots.append(slice.node);
+    }
+    this.all().forEach((chart) => chart.update());
+    this.trials.update(numbers);
+    this.showTen();
+    const failed = this.store.job.trials.failed;
+    this.tabs.setHidden("errors", !failed);
+    this.tabs.label("errors", `Errors (${failed})`);
+    this.tabs.again();
+  }
+
+  filtered() {
+    this.parallel.filtered();
+    [...this.charts, ...this.slices.values()].forEach((chart) => chart.update());
+    this.trials.filter();
+    this.showTen();
+  }
+
+  marked() {
+    this.all().forEach((chart) => chart.mark());
+    this.trials.mark();
+  }
+
+  showTen() {
+    const best = this.store.ranked.filter((one) => this.store.chosen.has(one)).slice(0, BEST);
+    fill(this.ten, el("h2", {}, "Best of the selection"), !best.length ? el("p.quiet", {}, "None yet.") : el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Best trials" }, el("table", {},
+      el("thead", {}, el("tr", {}, ["Rank", "Trial", "Accuracy", "Hyperparameters"].map((one) => el("th", { scope: "col" }, one)))),
+      el("tbody", {}, best.map((one) => el("tr", { "data-row": one }, el("td", {}, this.store.rank[one]), el("td", {}, el("a", { href: `jobs/${this.id}/trials/${one}`, "data-open": true }, String(one))),
+        el("td.nowrap", {}, el("b", {}, accuracy(this.store.score[one])), el("span.quiet", {}, ` ± ${accuracy(this.store.std[one])}`)), el("td", {}, params(this.store.paramsOf(one)))))))));
+  }
 }
