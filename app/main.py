@@ -16,6 +16,7 @@ from app.api import (
     columns,
     control,
     editing,
+    events,
     health,
     jobs,
     openapi,
@@ -28,6 +29,7 @@ from app.api import (
 from app.api.head_requests import HeadRequests
 from app.api.hosts import HostGuard
 from app.api.strict_json import BodyLimit
+from app.api.watching import Watcher
 from app.page.pages import add_pages
 from app.tuning import __version__, logs
 from app.tuning.database import connect
@@ -37,6 +39,7 @@ from app.tuning.settings import settings
 PREPARE_SECONDS = 5  # then the service starts without its database, and housekeeping keeps trying to reach it
 COMPRESSED_BYTES = 16 * 1024  # and more: a poll is smaller
 COMPRESSION = 5  # of 9, which takes five times as long for a tenth less
+ROUTES = (jobs, control, editing, results, columns, events, preview, catalogue, workers, health)
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
@@ -48,10 +51,12 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         threads.limit_readers()
         app.state.engine = engine or connect(settings().database)
         app.state.housekeeper = keeping(app.state.engine)
+        app.state.watcher = Watcher(app.state.engine)
         with anyio.move_on_after(PREPARE_SECONDS):  # until then requests get 503 with Retry-After
             await anyio.to_thread.run_sync(app.state.housekeeper.prepare, abandon_on_cancel=True)
         app.state.housekeeper.start()
         yield
+        await app.state.watcher.close()
         app.state.housekeeper.stop()
 
     app = FastAPIOffline(
@@ -68,18 +73,8 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES, compresslevel=COMPRESSION)
     for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one added runs first
         app.add_middleware(middleware)
-    for router in (
-        jobs.router,
-        control.router,
-        editing.router,
-        results.router,
-        columns.router,
-        preview.router,
-        catalogue.router,
-        workers.router,
-        health.router,
-    ):
-        app.include_router(router)
+    for module in ROUTES:
+        app.include_router(module.router)
     add_pages(app)
     problems.install_handlers(app)
     document = app.openapi

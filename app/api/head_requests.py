@@ -1,10 +1,12 @@
 """HEAD wherever there is a GET: the same status and headers, without the body."""
 
+import anyio
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Handles HEAD as GET, and drops the body."""
+    """Handles HEAD as GET, and drops the body; a stream, which has no end, is given up once it has begun."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -13,7 +15,12 @@ class HeadRequests:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             return await self._app(scope, receive, send)
 
-        async def without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+        async def send_start(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
+                    handling.cancel()
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+        with anyio.CancelScope() as handling:
+            await self._app({**scope, "method": "GET"}, receive, send_start)
+        await send({"type": "http.response.body", "body": b""})

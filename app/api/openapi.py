@@ -38,6 +38,10 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def complete_document(document: dict[str, Any]) -> dict[str, Any]:
     """FastAPI's document with the problem schema added and every schema named by its title."""
+    for operation in (one for path in document["paths"].values() for one in path.values()):
+        if stream := operation["responses"].get("200", {}).get("content", {}).get("text/event-stream"):
+            stream.clear()  # FastAPI describes its items, in a way that OpenAPI 3.1 does not have
+            stream["schema"] = {"type": "string"}
     problem = ProblemDocument.model_json_schema(ref_template=REFERENCE)
     parts = problem.pop("$defs")
     schemas = {**document["components"]["schemas"], ProblemDocument.__name__: problem, **parts}

@@ -34,6 +34,8 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}/table": ("job_id since If-None-Match", "200 TrialColumns", "404 422 503"),
     "GET /v1/jobs/{job_id}/fits": ("job_id since If-None-Match", "200 AttemptColumns", "404 422 503"),
     "POST /v1/preview": ("", "200 Preview", "403 415 422 503"),
+    "GET /v1/jobs/{job_id}/events": ("job_id since trial Last-Event-ID", "200", "404 422 503"),
+    "GET /v1/events": ("", "200", "503"),
     "GET /v1/workers": ("", "200 WorkerPage", "503"),
     "GET /v1/datasets": ("", "200 DatasetPage", ""),
     "GET /v1/models": ("", "200 ModelPage", ""),

@@ -125,6 +125,12 @@ class Live:
         for name in list(self._started):
             self.end(name)
 
+    def end_gracefully(self, name: str) -> int:
+        """Ask one process to end, wait until it has, and tell its exit code."""
+        process = self._started.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=START_SECONDS)
+
     def end(self, name: str) -> None:
         """End one process and what it started."""
         process = self._started.pop(name)
