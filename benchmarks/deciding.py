@@ -46,21 +46,26 @@ def _make_specs(trials: int) -> dict[str, dict[str, Any]]:
 
 
 def _rows(title: str, found: np.ndarray) -> Iterator[Row]:
-    middle, most = float(np.median(found)), float(found.max())
-    note = f"p99 {np.percentile(found, 99):.1f} ms, {len(found)} ends of fits, {(found > GOAL_MS).sum()} above the aim"
-    for what, value in (("median", middle), ("worst", most)):
-        goal = (value / GOAL_MS, f"the aim, {GOAL_MS:.0f} ms")
-        yield Row(PART, f"deciding, {what}: {title}", value, "ms", *goal, note if what == "worst" else "")
+    walls, threads = found.T
+    note = (
+        f"{len(walls)} ends of fits, p99 {np.percentile(walls, 99):.1f} ms, {(walls > GOAL_MS).sum()} above the aim; "
+    )
+    note += f"of the process alone p99 {np.percentile(threads, 99):.1f} ms, {(threads > GOAL_MS).sum()} above"
+    for what, choose in (("median", np.median), ("worst", np.max)):
+        wall, thread = float(choose(walls)), float(choose(threads))
+        own = f"{thread:.1f} ms of processor time of the process; {note}"
+        goal = (wall / GOAL_MS, f"the aim, {GOAL_MS:.0f} ms")
+        yield Row(PART, f"deciding, {what}: {title}", wall, "ms", *goal, own)
 
 
 def _time_steps(engine: Engine, spec: JobSpec) -> np.ndarray:
-    """Seconds that each end of a fit takes to decide what follows from it, until the search has ended."""
-    seconds: list[float] = []
+    """For each end of a fit the seconds to decide what follows from it: by the clock, and of the processor."""
+    seconds: list[tuple[float, float]] = []
 
     def timed(*arguments: Any) -> None:
-        began = time.perf_counter()
+        began = time.perf_counter(), time.thread_time()
         steps.advance_search(*arguments)
-        seconds.append(time.perf_counter() - began)
+        seconds.append((time.perf_counter() - began[0], time.thread_time() - began[1]))
 
     with patch.object(outcomes, "advance_search", timed):
         _train(engine, spec)
