@@ -57,7 +57,7 @@ SEARCHES = {
     "RandomSearch": {"param_distributions", "n_iter"},
     "HalvingGridSearch": {"param_grid", *HALVING},
     "HalvingRandomSearch": {"param_distributions", "n_candidates", *HALVING},
-    "Hyperband": {"param_distributions", "resource", "min_resources", "max_resources", "factor", "brackets"},
+    "Hyperband": {"param_distributions", "resource", "min_resources", "max_resources", "factor", "brackets", "sampler"},
     "TpeSearch": {"param_distributions", "n_iter", "n_startup_trials", "max_concurrent_trials"},
 }
 COMMON = {"strategy", "points_to_evaluate", "forbidden"}
@@ -284,7 +284,7 @@ def test_a_response_has_the_promised_names_and_types(name: str) -> None:
 
 def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
     assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
-    limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse"}
+    limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse", "max_epochs_trained"}
     assert set(SCHEMAS["Limits"]["properties"]) == limits
     assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select"}
     assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit"}

@@ -85,7 +85,14 @@ def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
         "fixed": {},
         "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
         "random_state": 0,
-        "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None, "reuse": True},
+        "warm_start": None,
+        "limits": {
+            "max_parallel_fits": None,
+            "fit_timeout_seconds": 3600,
+            "max_failed_trials": None,
+            "reuse": True,
+            "max_epochs_trained": None,
+        },
         "labels": {},
     }
     assert job["name"] is None
@@ -248,7 +255,7 @@ def test_unknown_resources_get_404(client: TestClient) -> None:
     missing = f"/v1/jobs/{uuid4()}"
     requests = [("GET", missing + more) for more in ("", "/best", "/trials", "/trials/0", "/results")]
     requests += [("DELETE", missing), ("POST", f"{missing}/cancel"), ("GET", f"/v1/jobs/{job_id}/trials/1")]
-    requests += [("GET", f"/v1/jobs/{job_id}/nothing"), ("GET", "/v1/jobs/"), ("GET", "/"), ("GET", "/v2/jobs")]
+    requests += [("GET", f"/v1/jobs/{job_id}/nothing"), ("GET", "/v1/jobs/"), ("GET", "/v2/jobs")]
     for method, path in requests:
         response = client.request(method, path, follow_redirects=False)
         assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json"), path
@@ -259,8 +266,8 @@ def test_an_unsupported_method_gets_405_with_the_allowed_ones(sqlite_client: Tes
     for method, path, allowed in (
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
         ("DELETE", "/v1/jobs", "GET, HEAD, POST"),
-        ("PATCH", "/v1/jobs/{id}", "DELETE, GET, HEAD"),
-        ("POST", "/v1/jobs/{id}", "DELETE, GET, HEAD"),
+        ("PUT", "/v1/jobs/{id}", "DELETE, GET, HEAD, PATCH"),
+        ("POST", "/v1/jobs/{id}", "DELETE, GET, HEAD, PATCH"),
         ("GET", "/v1/jobs/{id}/cancel", "POST"),
         ("POST", "/v1/jobs/{id}/best", "GET, HEAD"),
         ("POST", "/readyz", "GET, HEAD"),

@@ -52,7 +52,14 @@ ARTICLE = {
     "fixed": {"epochs": 2, "batch_size": 32},
     "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
     "random_state": 42,
-    "limits": {"max_parallel_fits": None, "fit_timeout_seconds": 3600, "max_failed_trials": None, "reuse": True},
+    "warm_start": None,
+    "limits": {
+        "max_parallel_fits": None,
+        "fit_timeout_seconds": 3600,
+        "max_failed_trials": None,
+        "reuse": True,
+        "max_epochs_trained": None,
+    },
     "labels": {"team": "vision"},
 }
 DRAWN = {
