@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
-from sqlalchemy import Engine, text, update
+from sqlalchemy import Engine, select, update
 
 from app.tuning.database import writing
 from app.tuning.jobs.claims import Claim
@@ -51,9 +51,10 @@ def random_search(url: str, engine: Engine, trials: int) -> str:
             trial.state, trial.fit_seconds = State.SUCCEEDED, 1 + trial.params["num_neurons"] / 100
             trial.validation_accuracy = _invent_accuracy(trial.params, trial.number)
             trial.validation_accuracy_std, trial.version = 0.004, 2
-        best = session.execute(
-            text("SELECT number, validation_accuracy FROM trials ORDER BY validation_accuracy DESC LIMIT 1")
-        ).one()
+        session.flush()
+        accuracy = Trial.validation_accuracy
+        ranked = select(Trial.number, accuracy).where(Trial.job_id == job_id).order_by(accuracy.desc(), Trial.number)
+        best = session.execute(ranked.limit(1)).one()
         session.execute(
             update(Job)
             .where(Job.id == job_id)

@@ -13,6 +13,7 @@ export async function findTrouble() {
     return notice(error.message);
   }
   if (checks.broker !== "ok") return notice("The broker is away: new jobs wait until it is back.");
+  if (!(await get("v1/workers")).items.length) return notice("No worker is there, so jobs wait: run ", el("code", {}, "tunewell up"), ", or ", el("code", {}, "celery -A worker.tasks worker"), " on a machine that trains.");
   return null;
 }
 
