@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from worker.cnn import trainer  # isort: skip
+from worker.training import Scores, Split
+
 import tensorflow as tf  # isort: skip
 
 STEPS = 200
@@ -78,10 +80,10 @@ def main() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (STEPS * 32, 28, 28), np.uint8)
     labels, rows = random.integers(0, 10, len(images), np.uint8), np.arange(len(images), dtype=np.int32)
-    split = trainer.Split(images, labels, rows, images, labels, rows[:1], 255.0, 10, False)
+    split = Split(images, labels, rows, images, labels, rows[:1], 255.0, 10, False)
     hyperparameters = {**DEFAULTS, "num_neurons": neurons}
 
-    def run() -> trainer.Scores:
+    def run() -> Scores:
         return trainer.train_network(hyperparameters, split, 1, lambda within: None, lambda epoch: None)
 
     run()

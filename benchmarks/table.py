@@ -98,6 +98,7 @@ def _record(candidates: list[dict[str, Value]], part: Path) -> None:
     from worker.cnn import trainer
     from worker.datasets import load_dataset
     from worker.fit import split_rows
+    from worker.training import Split, describe_environment
 
     spec = make_spec({"strategy": "grid", "param_grid": SPACE})
     arrays, dataset = load_dataset("digits", lambda: None), DATASETS["digits"]
@@ -107,14 +108,14 @@ def _record(candidates: list[dict[str, Value]], part: Path) -> None:
     for index, params in enumerate(candidates):
         for fold, (rows, held_out) in enumerate(folds):
             images = arrays.x_train, arrays.y_train
-            split = trainer.Split(*images, rows, *images, held_out, dataset.scale, dataset.classes, True)
+            split = Split(*images, rows, *images, held_out, dataset.scale, dataset.classes, True)
             found: list[Any] = []
             hyperparameters = spec.hyperparameters(params)
             trainer.train_network(hyperparameters, split, derive_seed(spec, fold), lambda within: None, found.append)
             correct[index, fold] = [round(epoch.val_accuracy * len(held_out)) for epoch in found]
             seconds[index, fold] = [epoch.seconds for epoch in found]
     sizes = [len(held_out) for _, held_out in folds]
-    environment = json.dumps({**trainer.describe_environment(), "dataset_sha256": arrays.sha256})
+    environment = json.dumps({**describe_environment(), "dataset_sha256": arrays.sha256})
     typical = np.median(seconds, axis=(1, 2))
     unfinished = part.with_suffix(".new.npz")
     np.savez(unfinished, correct=correct, rows=sizes, seconds=typical, environment=environment)

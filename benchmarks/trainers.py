@@ -9,6 +9,7 @@ import numpy as np
 from app.tuning.search.models import Cnn
 from benchmarks import article
 from worker.cnn import trainer  # sets TensorFlow to one thread, so it comes before Keras does anything
+from worker.training import Split
 
 MATRIX = 2048
 MATRICES = 5
@@ -28,15 +29,15 @@ class Bytes:
             self.images, self.labels = arrays["x_train"], arrays["y_train"]
         self.rows = np.arange(len(self.labels), dtype=np.int32)
 
-    def split(self, samples: int, scored: int) -> trainer.Split:
+    def split(self, samples: int, scored: int) -> Split:
         """Train on the first `samples`, score on the last `scored`."""
         rows, scored_rows = self.rows[:samples], self.rows[-scored:]
-        return trainer.Split(
+        return Split(
             self.images, self.labels, rows, self.images, self.labels, scored_rows, 255.0, article.CLASSES, False
         )
 
 
-def train(params: Params, split: trainer.Split, seed: int = 1) -> None:
+def train(params: Params, split: Split, seed: int = 1) -> None:
     """One of Tunewell's fits."""
     trainer.train_network(params, split, seed, lambda within: None, lambda epoch: None)
 

@@ -1,4 +1,4 @@
-"""Loads data sets, checks their content and keeps the last one in memory, as bytes."""
+"""Loads data sets, checks their content and keeps the last one in memory."""
 
 import fcntl
 import hashlib
@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -22,7 +23,8 @@ from app.tuning.search.datasets import DATASETS
 from app.tuning.settings import settings
 
 Bytes = NDArray[np.uint8]
-FourArrays = tuple[Bytes, Bytes, Bytes, Bytes]
+Samples = NDArray[np.uint8] | NDArray[np.float64]
+FourArrays = tuple[Samples, Bytes, Samples, Bytes]
 Alive = Callable[[], None]
 MNIST_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -45,11 +47,11 @@ class DatasetUnavailable(Exception):
 
 
 class Arrays(NamedTuple):
-    """A data set's bytes: images (n, height, width), labels (n,)."""
+    """A data set: images (n, height, width) as bytes, or a table (n, columns) of float64; labels (n,) as bytes."""
 
-    x_train: Bytes
+    x_train: Samples
     y_train: Bytes
-    x_test: Bytes
+    x_test: Samples
     y_test: Bytes
     sha256: str  # of the four arrays' bytes, in this order
 
@@ -89,6 +91,16 @@ def _load_digits(alive: Alive) -> FourArrays:
     return images[:size], labels[:size], images[size:], labels[size:]
 
 
+def _load_table(name: str, alive: Alive) -> FourArrays:
+    from sklearn import datasets
+
+    table, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(labels))  # they are sorted by class
+    table, labels = table[order], labels[order].astype(np.uint8)
+    size = DATASETS[name].train_samples
+    return table[:size], labels[:size], table[size:], labels[size:]
+
+
 def _load_mnist(alive: Alive) -> FourArrays:
     file = _mnist_file()
     try:
@@ -100,7 +112,11 @@ def _load_mnist(alive: Alive) -> FourArrays:
 
 
 # By data set: called with `alive`, returns x_train, y_train, x_test and y_test.
-LOADERS: dict[str, Callable[[Alive], FourArrays]] = {"mnist": _load_mnist, "digits": _load_digits}
+LOADERS: dict[str, Callable[[Alive], FourArrays]] = {
+    "mnist": _load_mnist,
+    "digits": _load_digits,
+    **{name: partial(_load_table, name) for name in ("iris", "wine", "breast_cancer")},
+}
 
 
 def _read_mnist(file: Path) -> list[Bytes]:
@@ -120,7 +136,7 @@ def _read_mnist(file: Path) -> list[Bytes]:
     return found
 
 
-def _sha256(*arrays: Bytes) -> str:
+def _sha256(*arrays: Samples) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array.tobytes())

@@ -1,5 +1,6 @@
 """Trains a claimed fit: one fold of the training set, or for the refit all of it, scored on the test set."""
 
+import sys
 import traceback
 import warnings
 from functools import lru_cache
@@ -16,16 +17,18 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.reuse import find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
+from app.tuning.search.estimators import ESTIMATORS
 from app.tuning.search.keys import derive_seed, make_key
 from app.tuning.search.selection import correct_accuracy, find_tied, unpack_hits
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
 from worker.checkpoints import FitCheckpoints
-from worker.cnn import trainer
 from worker.datasets import Arrays, forget_dataset, load_dataset
 from worker.errors import finite_or_none
+from worker.estimators import make_trainer
 from worker.faults import preparing
 from worker.lease import LeaseHeartbeat
+from worker.training import Scores, Split, Train, describe_environment
 
 Rows = NDArray[np.int32]
 
@@ -46,16 +49,17 @@ def free_memory() -> None:
     """Free everything that is kept for the next fit."""
     forget_dataset()
     _folds.cache_clear()
-    trainer.forget_programs()
+    if loaded := sys.modules.get("worker.cnn.trainer"):
+        loaded.forget_programs()
 
 
 def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     with preparing():
         arrays = load_dataset(claim.spec.dataset.name, heartbeat.report)
         split = _make_split(claim, arrays)
-        train_network = TRAINERS[claim.spec.model]
+        train = TRAINERS[claim.spec.model]
     seed = derive_seed(claim.spec, claim.fold)
-    environment = {"tunewell": __version__, **trainer.describe_environment(), "dataset_sha256": arrays.sha256}
+    environment = {"tunewell": __version__, **describe_environment(), "dataset_sha256": arrays.sha256}
     key = make_key(claim.spec, claim.hyperparameters, claim.fold, claim.n_resources, environment)
     selection = _describe_selection(claim, arrays, heartbeat) if claim.is_refit else None
     epochs: Any = claim.hyperparameters.get("epochs")
@@ -64,7 +68,7 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         for epoch in known.epochs:
             heartbeat.epoch(epoch)
         return Result(*known[:4], hits=known.hits, cached=True, **made)
-    scores = train_network(
+    scores = train(
         claim.hyperparameters,
         split,
         seed,
@@ -76,8 +80,14 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     return Result(scores.accuracy, loss, *seconds, hits=scores.hits, resumed_from=scores.resumed_from, **made)
 
 
+def _train_cnn(*args: Any, **more: Any) -> Scores:
+    from worker.cnn import trainer  # here, so that an estimator's fit does not load TensorFlow
+
+    return trainer.train_network(*args, **more)
+
+
 # By name of the model.
-TRAINERS: dict[str, trainer.TrainNetwork] = {"cnn": trainer.train_network}
+TRAINERS: dict[str, Train] = {"cnn": _train_cnn, **{one.name: make_trainer(one.name) for one in ESTIMATORS}}
 
 
 def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat) -> dict[str, Any] | None:
@@ -98,7 +108,7 @@ def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat)
     return {"tied": find_tied(hits, claim.trial_number), "corrected": corrected and corrected._asdict()}
 
 
-def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
+def _make_split(claim: Claim, arrays: Arrays) -> Split:
     spec, dataset = claim.spec, DATASETS[claim.spec.dataset.name]
     samples = spec.train_samples
     if claim.fold is None:
@@ -107,9 +117,7 @@ def _make_split(claim: Claim, arrays: Arrays) -> trainer.Split:
     else:
         rows, held_out = _split_fold(claim, claim.fold, arrays)
         scored = arrays.x_train, arrays.y_train, held_out
-    return trainer.Split(
-        arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None
-    )
+    return Split(arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None)
 
 
 def _split_fold(claim: Claim, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:

@@ -50,12 +50,13 @@ class LeaseHeartbeat:
         self._renewer: LeaseRenewer | None = None
 
     def report(self, within: float = LEASE_SECONDS) -> None:
-        """Say that training goes on and reports again within so many seconds.
+        """Say that training goes on and reports again within so many seconds, or as long as the job allows.
 
         Raises:
             TrainingStopped: it has to stop.
             TimedOut: it has taken longer than the job allows.
         """
+        within = min(within, max(LEASE_SECONDS, self._deadline - time.monotonic()))
         self._process.watch(within)
         self.end_renewals()
         if self._process.stopping():

@@ -13,6 +13,7 @@ from worker.runner import TrainFit
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def load_training(**_: Any) -> TrainFit:
     """Import TensorFlow at the start of each training process, and never in the worker's main process."""
+    import worker.cnn.trainer  # noqa: F401
     from worker.fit import train_fit
 
     return train_fit

@@ -5,7 +5,8 @@ from fastapi import APIRouter
 from app.api.openapi import describe_problems
 from app.api.schemas.catalogue import DatasetPage, DatasetResponse, Hyperparameter, ModelPage, ModelResponse
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.models import MODELS, Model, describe_hyperparameters
+from app.tuning.search.models import Model, describe_hyperparameters
+from app.tuning.search.registry import MODELS
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], responses=describe_problems(413, 421, 500))
 

@@ -12,13 +12,19 @@ BOUNDS = ("minimum", "exclusive_minimum", "maximum", "exclusive_maximum", "choic
 def test_the_data_sets_are_listed_with_their_shapes(sqlite_client: TestClient) -> None:
     page = sqlite_client.get("/v1/datasets").json()
     shapes = {one["name"]: (one["train_samples"], one["test_samples"], one["shape"]) for one in page["items"]}
-    assert shapes == {"mnist": (60_000, 10_000, [28, 28, 1]), "digits": (1437, 360, [8, 8, 1])}
+    assert shapes == {
+        "mnist": (60_000, 10_000, [28, 28, 1]),
+        "digits": (1437, 360, [8, 8, 1]),
+        "iris": (120, 30, [4]),
+        "wine": (143, 35, [13]),
+        "breast_cancer": (456, 113, [30]),
+    }
     assert page["next_page_token"] is None
 
 
 def test_the_model_is_listed_with_every_hyperparameter(sqlite_client: TestClient) -> None:
     page = sqlite_client.get("/v1/models").json()
-    (model,) = page["items"]
+    model = page["items"][0]
     assert (model["name"], page["next_page_token"]) == ("cnn", None)
     listed = model["hyperparameters"]
     assert [one["name"] for one in listed] == [name for name, *_ in HYPERPARAMETERS]

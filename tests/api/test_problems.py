@@ -104,7 +104,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"random_state": 1.0}, "/random_state", "integer"),
     ({"random_state": -1}, "/random_state", "0"),
     ({"random_state": 2**32}, "/random_state", "4294967295"),
-    ({"dataset": {"name": "cifar"}}, "/dataset/name", "'mnist' or 'digits'"),
+    ({"dataset": {"name": "cifar"}}, "/dataset/name", "'mnist', 'digits'"),
     ({"dataset": "mnist"}, "/dataset", "object"),
     ({"dataset": {"train_samples": 60_001}}, "/dataset/train_samples", "60000"),
     ({"dataset": {"name": "digits", "train_samples": 1_438}}, "/dataset/train_samples", "1437"),

@@ -15,6 +15,7 @@ keras = pytest.importorskip("keras", reason="Keras is not installed")
 import tensorflow as tf  # noqa: E402
 
 from worker.cnn import architecture, optimizers, program, tensors  # noqa: E402
+from worker.training import Split  # noqa: E402
 
 Hyperparameters = dict[str, int | float | str]
 Weights = list[np.ndarray]
@@ -46,7 +47,7 @@ def digits(train: int = 1000, every_epoch: bool = True) -> Any:
     data = load_digits()
     images, labels = data.images.astype(np.uint8), data.target.astype(np.uint8)
     rows = np.arange(len(images), dtype=np.int32)
-    return training.Split(images, labels, rows[:train], images, labels, rows[-300:], 16.0, 10, every_epoch)
+    return Split(images, labels, rows[:train], images, labels, rows[-300:], 16.0, 10, every_epoch)
 
 
 SPLIT = digits()

@@ -16,6 +16,7 @@ from app.tuning.jobs.claims import Claim
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, digits, train, training
 from tests.support.ledger import grid
 from worker import datasets, fit
+from worker.training import Split
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,5 +177,5 @@ def test_mnist_is_learnt_in_one_epoch() -> None:
     with np.load(Path(os.environ["TUNEWELL_DATA_DIR"], "mnist.npz")) as data:
         images, labels = data["x_train"], data["y_train"]
     rows = np.arange(4000, dtype=np.int32)
-    split = training.Split(images, labels, rows[:3000], images, labels, rows[3000:], 255.0, 10, True)
+    split = Split(images, labels, rows[:3000], images, labels, rows[3000:], 255.0, 10, True)
     assert train({"filters": 32, "num_neurons": 128, "epochs": 1}, split)[0].accuracy > 0.88

@@ -3,9 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
-from platform import python_version
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,56 +11,12 @@ from worker import memory
 from worker.cnn import program, tensors
 from worker.cnn.architecture import Architecture
 from worker.cnn.state import Checkpoints, Epoch, Keeper
-from worker.processor import name_processor
+from worker.training import OnEpoch, Report, Scores, Split
 
 _PROGRAMS_KEPT = 8
 _BYTES_KEPT = 2**30  # at most, the current fit included; or a quarter of the memory if that is less
 _CALL_BYTES = 2**24
 _REPORT_SECONDS = 0.6
-
-
-class Split(NamedTuple):
-    """The rows that one fit trains on and is scored on; images stay bytes until a batch needs them."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
-    score_images: np.ndarray
-    score_labels: np.ndarray
-    score_rows: np.ndarray
-    scale: float
-    classes: int
-    score_every_epoch: bool
-
-
-class Scores(NamedTuple):
-    """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
-
-    accuracy: float
-    loss: float
-    fit_seconds: float
-    score_seconds: float
-    # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
-    hits: bytes | None = None
-    resumed_from: int | None = None  # the epoch of the snapshot that it went on from
-
-
-Report = Callable[[float], None]
-OnEpoch = Callable[[Epoch], None]
-
-
-class TrainNetwork(Protocol):
-    """A model's trainer; without use for them it may ignore `checkpoints`."""
-
-    def __call__(
-        self,
-        hyperparameters: Mapping[str, int | float | str],
-        split: Split,
-        seed: int,
-        report: Report,
-        on_epoch: OnEpoch,
-        checkpoints: Checkpoints | None = None,
-    ) -> Scores: ...
 
 
 _Call = Callable[[Any, Any, program.Totals], program.Totals]
@@ -112,17 +66,6 @@ class _Warm:
 
 
 _programs: OrderedDict[Architecture, _Warm] = OrderedDict()
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions of the software that trains, and the processor."""
-    packages = {"keras": version("keras"), "scikit_learn": version("scikit-learn")}
-    return {
-        "python": python_version(),
-        "tensorflow": tensors.TENSORFLOW_VERSION,
-        **packages,
-        "processor": name_processor(),
-    }
 
 
 def train_network(

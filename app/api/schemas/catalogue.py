@@ -17,7 +17,7 @@ class DatasetResponse(ResponseModel):
     description: str
     train_samples: int
     test_samples: int
-    shape: tuple[int, int, int] = Field(description="Height, width and channels of an image, in pixels.")
+    shape: list[int] = Field(description="Height, width and channels of an image, in pixels; the columns of a table.")
     classes: int
     download: bool = Field(description="Whether each worker machine downloads it once.")
 
@@ -33,7 +33,7 @@ class Hyperparameter(ResponseModel):
     """A hyperparameter: its type, bounds or choices, default and meaning."""
 
     name: str
-    type: Literal["number", "integer", "string"]
+    type: Literal["number", "integer", "string"] = Field(description="A `number` may have choices besides.")
     minimum: float | None
     exclusive_minimum: float | None
     maximum: float | None

@@ -15,8 +15,9 @@ from app.tuning.search.checks import check_search
 from app.tuning.search.counts import count_by_bracket, count_draws_now, count_points, count_trials
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.forbidden import compile_forbidden, is_forbidden
-from app.tuning.search.models import MODELS, Candidate, Candidates, Value
+from app.tuning.search.models import Candidate, Candidates, Value
 from app.tuning.search.plan import make_plan
+from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from app.tuning.search.counts import count_by_bracket, count_points, count_trials
 from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.forbidden import check_forbidden
-from app.tuning.search.models import MODELS, Model
+from app.tuning.search.models import Model
 from app.tuning.search.plan import count_draws
+from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import Rejection, raise_if_rejected, reject_value
 from app.tuning.search.spaces import Distribution
 from app.tuning.search.spec import CrossValidation, JobSpec
@@ -33,6 +34,13 @@ def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
         wanted = getattr(spec.dataset, field)
         if wanted is not None and wanted > most:
             yield ("dataset", field), f"{dataset.name} has {most} samples: use 1 to {most}, or null for all"
+    model = MODELS[spec.model]
+    if len(dataset.shape) == 1 and not model.takes_tables:
+        others = ", ".join(name for name, one in MODELS.items() if one.takes_tables)
+        yield ("model",), f"{model.name} needs images, and {dataset.name} is a table: use one of {others}"
+    if model.max_train_samples and spec.train_samples > model.max_train_samples:
+        message = f"{model.name} trains on at most {model.max_train_samples:,} samples: use fewer train_samples"
+        yield ("dataset", "train_samples"), message
     yield from _check_folds(spec, dataset)
 
 

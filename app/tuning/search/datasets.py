@@ -7,18 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Dataset(BaseModel):
-    """A data set of images that a job can use."""
+    """A data set that a job can use: images, or a table of numbers."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     description: str
-    train_samples: int = Field(description="Images of the training set.")
-    test_samples: int = Field(description="Images of the test set.")
-    shape: tuple[int, int, int] = Field(description="Height, width and channels of an image, in pixels.")
+    train_samples: int = Field(description="Samples of the training set.")
+    test_samples: int = Field(description="Samples of the test set.")
+    shape: tuple[int, ...] = Field(description="Height, width and channels of an image; the columns of a table.")
     classes: int
     download: bool = Field(description="Whether each worker machine downloads it once.")
-    scale: float = Field(description="The largest pixel value; pixels are divided by it.")
+    scale: float = Field(1.0, description="The largest pixel value; pixels are divided by it.")
     smallest_train: tuple[int, ...] = Field(
         exclude=True,
         description="For k = 2 to 10: the fewest first samples with k members of some class, as k folds require.",
@@ -29,6 +29,7 @@ class Dataset(BaseModel):
         return self.smallest_train[folds - 2]
 
 
+SHUFFLED = "(a table, in the order of `RandomState(0).permutation`); the last fifth are the test set."
 DATASETS = {
     dataset.name: dataset
     for dataset in (
@@ -53,6 +54,36 @@ DATASETS = {
             download=False,
             scale=16.0,
             smallest_train=(11, 21, 31, 34, 36, 47, 56, 73, 79),
+        ),
+        Dataset(
+            name="iris",
+            description=f"scikit-learn's iris flowers {SHUFFLED}",
+            train_samples=120,
+            test_samples=30,
+            shape=(4,),
+            classes=3,
+            download=False,
+            smallest_train=(4, 6, 10, 12, 13, 14, 15, 17, 18),
+        ),
+        Dataset(
+            name="wine",
+            description=f"scikit-learn's wines of three growers {SHUFFLED}",
+            train_samples=143,
+            test_samples=35,
+            shape=(13,),
+            classes=3,
+            download=False,
+            smallest_train=(4, 6, 9, 10, 14, 16, 19, 21, 24),
+        ),
+        Dataset(
+            name="breast_cancer",
+            description=f"scikit-learn's tumors, malignant or benign {SHUFFLED}",
+            train_samples=456,
+            test_samples=113,
+            shape=(30,),
+            classes=2,
+            download=False,
+            smallest_train=(3, 4, 5, 6, 7, 8, 9, 10, 11),
         ),
     )
 }

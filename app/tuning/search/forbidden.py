@@ -8,7 +8,8 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from app.tuning.search.models import MODELS, Value
+from app.tuning.search.models import Value
+from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import Rejection, Where, reject_value
 from app.tuning.search.spec import JobSpec
 

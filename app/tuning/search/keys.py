@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from app.tuning.search.models import MODELS, Value
+from app.tuning.search.models import Value
+from app.tuning.search.registry import MODELS
 from app.tuning.search.spec import CrossValidation, JobSpec
 
-MACHINE = ("dataset_sha256", "tensorflow", "processor")  # what of an environment the bits depend on
+MACHINE = ("dataset_sha256", "tensorflow", "scikit_learn", "processor")  # what of an environment bits depend on
 
 
 def derive_seed(spec: JobSpec, fold: int | None) -> int:
     """A fit's seed, from the job's `random_state` and the fold alone: the same on every attempt and worker."""
+    if MODELS[spec.model].seed_is_random_state and (fold is None or fold * spec.repeats < spec.folds):
+        return spec.random_state
     return _derive_seed(spec.random_state, 0 if fold is None else fold + 1)
 
 
@@ -36,7 +39,7 @@ def make_key(
     `hyperparameters` are complete, `fold` is None for the refit, and `n_resources` are those of the fit's rung.
     """
     parts: dict[str, Any] = {"model": spec.model, "train_samples": spec.train_samples, "seed": derive_seed(spec, fold)}
-    parts |= {name: environment[name] for name in MACHINE}
+    parts |= {name: environment[name] for name in ("dataset_sha256", MODELS[spec.model].library, "processor")}
     parts |= {"revision": MODELS[spec.model].revision, "hyperparameters": {**hyperparameters}}
     if fold is None:
         parts["test_samples"] = spec.test_samples

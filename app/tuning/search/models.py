@@ -1,7 +1,4 @@
-"""The models: their hyperparameters with bounds, and their training cost.
-
-A model is one entry of `MODELS` here and one of `worker.fit.TRAINERS`.
-"""
+"""What a model is: its hyperparameters with bounds, and its training cost; and the network of the example."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 Value = int | float | str
 ImageShape = tuple[int, int, int]
+Shape = tuple[int, ...]  # of a sample: an image, or a table's number of columns
 
 
 class Model(BaseModel, ABC):
@@ -19,17 +17,21 @@ class Model(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     name: ClassVar[str]
+    library: ClassVar[str] = "tensorflow"  # of the environment: its version decides the bits of results
+    seed_is_random_state: ClassVar[bool] = False  # as in scikit-learn, of the first training on each fold
+    max_train_samples: ClassVar[int | None] = None
+    takes_tables: ClassVar[bool] = True
     revision: ClassVar[int] = 1  # raised by every change of the bits of results, or of what a checkpoint has
 
     @abstractmethod
-    def training_cost(self, shape: ImageShape, classes: int) -> int:
+    def training_cost(self, shape: Shape, classes: int) -> int:
         """Multiply-adds of all forward passes of one training sample.
 
         Raises:
-            ValueError: the model cannot be built for images of this shape.
+            ValueError: the model cannot be built for samples of this shape.
         """
 
-    def checkpoint_bytes(self, shape: ImageShape, classes: int) -> int | None:
+    def checkpoint_bytes(self, shape: Shape, classes: int) -> int | None:
         """At most, of one checkpoint; None if not known."""
         return None
 
@@ -38,6 +40,7 @@ class Cnn(Model):
     """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
 
     name = "cnn"
+    takes_tables = False
 
     learning_rate: float = Field(0.001, gt=0, le=10, description="the optimizer's step size")
     dropout_rate: float = Field(
@@ -71,14 +74,14 @@ class Cnn(Model):
             )
         return self
 
-    def layers(self, shape: ImageShape) -> list[ImageShape]:
+    def layers(self, shape: Shape) -> list[ImageShape]:
         """The shapes of the feature maps: the image, then each block's convolution and pooling (both unpadded).
 
         Raises:
             ValueError: a feature map is smaller than the kernel or the pool.
         """
-        maps = [shape]
-        height, width, _ = shape
+        height, width, channels = shape
+        maps: list[ImageShape] = [(height, width, channels)]
         for block in range(self.conv_blocks):
             convolved = height - self.kernel_size + 1, width - self.kernel_size + 1
             for height, width in (convolved, (convolved[0] // 2, convolved[1] // 2)):
@@ -91,7 +94,7 @@ class Cnn(Model):
                 maps.append((height, width, self.filters * 2**block))
         return maps
 
-    def multiply_adds(self, shape: ImageShape, classes: int) -> int:
+    def multiply_adds(self, shape: Shape, classes: int) -> int:
         """Multiply-adds of one sample's forward pass (the backward pass costs about twice as much)."""
         maps = self.layers(shape)
         convolutions = sum(
@@ -101,7 +104,7 @@ class Cnn(Model):
         height, width, filters = maps[-1]
         return convolutions + self.num_neurons * (height * width * filters + classes)
 
-    def checkpoint_bytes(self, shape: ImageShape, classes: int) -> int:
+    def checkpoint_bytes(self, shape: Shape, classes: int) -> int:
         """Four bytes for each weight and for each of at most three values that the optimizer keeps of it, and more."""
         maps = self.layers(shape)
         height, width, filters = maps[-1]
@@ -110,11 +113,8 @@ class Cnn(Model):
         weights += (height * width * filters + 1) * self.num_neurons + (self.num_neurons + 1) * classes
         return 16 * weights + 2**19  # the names of the arrays, and up to 1000 epochs
 
-    def training_cost(self, shape: ImageShape, classes: int) -> int:
+    def training_cost(self, shape: Shape, classes: int) -> int:
         return self.multiply_adds(shape, classes) * self.epochs
-
-
-MODELS: dict[str, type[Model]] = {Cnn.name: Cnn}
 
 
 def check_value(model: type[Model], name: str, value: Any) -> None:
@@ -127,8 +127,14 @@ def check_value(model: type[Model], name: str, value: Any) -> None:
 
 
 def describe_hyperparameters(model: type[Model]) -> list[dict[str, Any]]:
-    """The model's hyperparameters as in its JSON schema, for the catalogue."""
-    return [{"name": name, **described} for name, described in model.model_json_schema()["properties"].items()]
+    """The model's hyperparameters as in its JSON schema, for the catalogue; a number may have choices besides."""
+    properties = model.model_json_schema()["properties"]
+    return [{"name": name, **_merge(described)} for name, described in properties.items()]
+
+
+def _merge(described: dict[str, Any]) -> dict[str, Any]:
+    parts = sorted(described.get("anyOf", ()), key=lambda part: part["type"] == "number")
+    return {**{key: value for part in parts for key, value in part.items()}, **described}
 
 
 _known_adapters: dict[type[Model], dict[str, TypeAdapter[Any]]] = {}

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.models import MODELS
+from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.rungs import Rung, plan_halving, plan_hyperband, plan_levels
 from app.tuning.search.spec import CrossValidation, JobSpec

@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 from app.tuning.search.budget import count_epochs
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.models import MODELS, Candidates, Value
+from app.tuning.search.models import Candidates, Value
 from app.tuning.search.plan import count_fits, estimate_cost, make_plan
+from app.tuning.search.registry import MODELS
 from app.tuning.search.rungs import Rung
 from app.tuning.search.spaces import describe_space
 from app.tuning.search.spec import JobSpec

@@ -35,4 +35,5 @@ def reject_value(model: type[Model], where: Where, name: str, value: Any) -> Ite
     try:
         check_value(model, name, value)
     except ValidationError as error:
-        yield where, error.errors(include_input=False)[0]["msg"]
+        messages = [one["msg"] for one in error.errors(include_input=False)]
+        yield where, messages[0 if isinstance(value, str) else -1]  # of a choice, or of a number besides

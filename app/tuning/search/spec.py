@@ -17,7 +17,8 @@ from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.models import MODELS, Value
+from app.tuning.search.models import Value
+from app.tuning.search.registry import MODELS
 from app.tuning.search.spaces import Strict
 from app.tuning.search.strategies import Halving, Hyperband, Search
 
@@ -207,9 +208,11 @@ class JobSpec(Strict):
 
     @property
     def max_epochs(self) -> int:
-        """The epochs of a fit that has not fewer."""
-        fixed = self.fixed.get("epochs")
-        return fixed if isinstance(fixed, int) else int(MODELS[self.model].model_fields["epochs"].default)
+        """The epochs of a fit that has not fewer; 1 for a model that has none."""
+        fixed, fields = self.fixed.get("epochs"), MODELS[self.model].model_fields
+        if isinstance(fixed, int) or "epochs" not in fields:
+            return fixed if isinstance(fixed, int) else 1
+        return int(fields["epochs"].default)
 
     @property
     def train_samples(self) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.tuning import __version__
-from app.tuning.search.models import MODELS, check_value
+from app.tuning.search.models import check_value
+from app.tuning.search.registry import MODELS
 from app.tuning.search.spec import JobSpec
 
 MAX_PLACES = 3  # named in an `UnreadableSpec`

@@ -1,0 +1,80 @@
+"""What a fit asks of a model's trainer and gets from it. Loads neither TensorFlow nor scikit-learn."""
+
+import math
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from worker.cnn.state import Checkpoints, Epoch
+from worker.processor import name_processor
+
+UNTIL_THE_END = math.inf  # reported by a trainer that cannot report again before it has ended
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu")  # distributions of it
+
+
+class Split(NamedTuple):
+    """The rows that one fit trains on and is scored on; images stay bytes until a batch needs them.
+
+    Images have shape (n, height, width), tables (n, columns).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    score_images: np.ndarray
+    score_labels: np.ndarray
+    score_rows: np.ndarray
+    scale: float
+    classes: int
+    score_every_epoch: bool
+
+
+class Scores(NamedTuple):
+    """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
+
+    accuracy: float
+    loss: float
+    fit_seconds: float
+    score_seconds: float
+    # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
+    hits: bytes | None = None
+    resumed_from: int | None = None  # the epoch of the snapshot that it went on from
+
+
+Report = Callable[[float], None]
+OnEpoch = Callable[[Epoch], None]
+
+
+class Train(Protocol):
+    """A model's trainer; without use for them it may ignore `checkpoints`."""
+
+    def __call__(
+        self,
+        hyperparameters: Mapping[str, int | float | str],
+        split: Split,
+        seed: int,
+        report: Report,
+        on_epoch: OnEpoch,
+        checkpoints: Checkpoints | None = None,
+    ) -> Scores: ...
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of the software that trains, and the processor."""
+    return {
+        "python": python_version(),
+        "tensorflow": next((found for name in TENSORFLOWS if (found := _find_version(name))), "none"),
+        "keras": version("keras"),
+        "scikit_learn": version("scikit-learn"),
+        "processor": name_processor(),
+    }
+
+
+def _find_version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
