@@ -33,6 +33,14 @@ SCENARIOS: dict[str, Scenario] = {
         "the same, PostgreSQL",
         partial(searching.search_by_steps, kind="postgresql"),
     ),
+    "steps-freeze": (
+        "workers frozen past their lease during races and rungs, then thawed",
+        partial(killing.freeze_workers, longest=0, searches=list(searching.list_searches(2000))),
+    ),
+    "steps-commit": (
+        "a COMMIT whose response is lost during races and rungs",
+        partial(databases.lose_commits, searches=list(searching.list_searches(300))),
+    ),
     "children": ("the training process killed, or out of memory", children.lose_children),
     "wrong": ("training that raises", children.be_wrong),
     "lacking": ("one worker without the data, then no worker with it", lacking.lack_data),

@@ -1,7 +1,9 @@
 """Trouble with the database: killed, cut off, full, or a COMMIT's response lost."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import make_url, text
 
@@ -60,9 +62,8 @@ def _terminate(server: servers.Postgres, site: Site) -> int:
     return 1
 
 
-def lose_commits(ground: Ground, row: Row) -> None:
+def lose_commits(ground: Ground, row: Row, searches: Sequence[dict[str, Any]] = (spec(12, ms=800),)) -> None:
     """The connection breaks between a COMMIT and its response, for API and workers alike."""
-    search = spec(12, ms=800)
     database = ground.new_database("postgresql")
     with (
         servers.broker() as broker,
@@ -72,16 +73,17 @@ def lose_commits(ground: Ground, row: Row) -> None:
         through = make_url(database).set(port=way.port).render_as_string(hide_password=False)
         made.start_api(through)
         made.start_workers(3, through)
-        expected = clean(made, search)
+        expected = [clean(made, search) for search in searches]
         way.lose_each = COMMITS
-        key = "lost-commits"
-        job = made.post(search, key)
+        jobs = [made.post(search, f"key-{number}") for number, search in enumerate(searches)]
         with Client(made) as client:
-            made.wait(job)
+            for job in jobs:
+                made.wait(job)
         way.lose_each = 0
         client.check(row)
-        check(made, row, job, expected)
-        row.promise(made.post(search, key) == job, "the key did not bring the same job back")
+        for number, (search, job, table) in enumerate(zip(searches, jobs, expected, strict=True)):
+            check(made, row, job, table)
+            row.promise(made.post(search, f"key-{number}") == job, "the key did not bring the same job back")
         row.count = way.lost
 
 

@@ -4,9 +4,11 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from statistics import median
+from typing import Any
 
 from sqlalchemy import select
 
@@ -82,20 +84,27 @@ def count_late_rejections(site: Site) -> int:
     return site.said("late result rejected") + site.said("fit given up: it is no longer this attempt's")
 
 
-def freeze_workers(ground: Ground, row: Row, rounds: int = 2, longest: float = 50.0) -> None:
+def freeze_workers(
+    ground: Ground,
+    row: Row,
+    rounds: int = 2,
+    longest: float = 50.0,
+    searches: Sequence[dict[str, Any]] = (spec(12, ms=3000),),
+) -> None:
     """SIGSTOP of workers beyond their lease, then SIGCONT; the last time beyond the watchdog's limit too."""
-    search = spec(12, ms=3000)
     with ground.site("postgresql", workers=3) as site:
-        expected = clean(site, search)
+        expected = [clean(site, search) for search in searches]
         for seconds in (*[20.0] * rounds, *[longest] * (longest > 0)):
-            job = site.post(search)
+            jobs = [site.post(search) for search in searches]
             frozen = _freeze_two(site)
             time.sleep(seconds)
             for name in frozen:
                 site.parts[name].thaw()
-            check(site, row, job, expected)
+            for job, table in zip(jobs, expected, strict=True):
+                check(site, row, job, table)
             row.count += len(frozen)
-            again = [one for one in tries(site, job) if one.outcome in (Outcome.LOST, Outcome.HUNG)]
+            lost = (Outcome.LOST, Outcome.HUNG)
+            again = [one for job in jobs for one in tries(site, job) if one.outcome in lost]
             row.promise(len(again) >= len(frozen), f"{len(again)} attempts were given up after {len(frozen)} freezes")
         row.refused = count_late_rejections(site)
     row.promise(row.refused >= 2 * rounds, f"{row.refused} of {2 * rounds} late writes were rejected")
