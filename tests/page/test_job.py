@@ -10,9 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Engine
 
-from tests.support.browser import LOOKS, Watched, watched
+from app.main import create_app
+from tests.conftest import SilentHouse
+from tests.support.browser import LOOKS, Watched, serve, watched
 from tests.support.driving import ARTICLE, drive, grid, steady
 from tests.support.searches import article, post_job, random_search
+from tests.support.servers import free_port
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 SELECTED = ".filterbar strong"
@@ -145,6 +148,7 @@ def test_twenty_updates_move_nothing_that_is_looked_at(desk: Watched, service: s
     holder = page.locator(".tabulator-tableholder")
     holder.evaluate("(node) => { node.style.maxHeight = '200px'; node.scrollTop = 120; }")
     page.evaluate("scrollTo(0, 40)")
+    expect(page.locator("#connection")).to_have_text("live")
     before = page.locator(".tabulator-row a").all_text_contents()[:8]
     for update in range(20):
         drive(sqlite_engine, job_id, steady, 2)
@@ -270,6 +274,7 @@ def test_a_trial_shows_curves_of_each_fold_live(running: tuple[Watched, str], sq
     page = watch.open(f"jobs/{job_id}/trials/{trial}")
     expect(page.get_by_role("heading", level=1)).to_have_text("Trial 0")
     assert watch.violations() == [] and watch.fits()
+    expect(page.locator("#connection")).to_have_text("live")
     drive(sqlite_engine, job_id, lambda fit: 0.9, 41)
     expect(page.locator("td", has_text="succeeded")).to_have_count(3)
     expect(page.locator("#curves-accuracy .sentence")).to_contain_text("fold 2: 0.2500 after 2 epochs")
@@ -281,3 +286,30 @@ def test_a_failed_trial_says_why_and_shows_neighbours(look: Watched, service: st
     expect(page.get_by_role("alert")).to_contain_text("ValueError: the loss is not a number")
     expect(page.get_by_role("heading", name="Neighbours")).to_be_visible()
     assert look.violations() == [] and look.fits()
+
+
+def test_updates_are_polled_where_no_stream_is_to_be_had(browser: Browser, service: str, sqlite_engine: Engine) -> None:
+    job_id = article(service, sqlite_engine, 3)
+    with watched(browser, service, allow=["503"]) as watch:
+        watch.page.route("**/events**", lambda route: route.fulfill(status=503))
+        page = watch.open(f"jobs/{job_id}")
+        expect(page.get_by_text("3 of 82 fits")).to_be_visible()
+        drive(sqlite_engine, job_id, steady, 5)
+        expect(page.get_by_text("8 of 82 fits")).to_be_visible()
+        expect(page.locator("#connection")).to_have_text("polling")
+
+
+def test_a_service_that_went_away_is_noticed_and_found_again(browser: Browser, sqlite_engine: Engine) -> None:
+    port = free_port()
+    with serve(create_app(sqlite_engine, SilentHouse), port) as url:
+        job_id = article(url, sqlite_engine, 3)
+        context = watched(browser, url, allow=["ERR_"])
+        watch = context.__enter__()
+        page = watch.open(f"jobs/{job_id}")
+        expect(page.locator("#connection")).to_have_text("live")
+    expect(page.locator("#connection")).to_contain_text("not current")
+    drive(sqlite_engine, job_id, steady, 5)
+    with serve(create_app(sqlite_engine, SilentHouse), port):
+        expect(page.get_by_text("8 of 82 fits")).to_be_visible(timeout=20_000)
+        expect(page.locator("#connection")).to_have_text("live")
+        context.__exit__(None, None, None)

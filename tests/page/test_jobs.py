@@ -53,6 +53,7 @@ def test_progress_arrives_by_itself_and_moves_nothing(desk: Watched, service: st
     row = page.locator(f"tr[data-row='{job_id}']")
     row.get_by_role("checkbox").check()
     row.get_by_role("link").focus()
+    expect(page.locator("#connection")).to_have_text("live")
     drive(sqlite_engine, job_id, steady)
     expect(row).to_contain_text("succeeded")
     expect(row.get_by_role("checkbox")).to_be_checked()

@@ -40,10 +40,10 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def serve(app: ASGIApp) -> Iterator[str]:
-    """The address of this service on a port of its own."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+def serve(app: ASGIApp, port: int = 0) -> Iterator[str]:
+    """The address of this service, on this port or one of its own."""
+    port = port or free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

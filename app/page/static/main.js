@@ -63,7 +63,7 @@ function moveRow(step) {
 /** The dot that says whether what is shown is current. @returns {(state: string, why?: any) => void} */
 function makeConnection() {
   const dot = document.getElementById("connection");
-  const WORDS = /** @type {Record<string, string>} */ ({ live: "live", waiting: "connecting", ended: "ended", lost: "not current: trying again" });
+  const WORDS = /** @type {Record<string, string>} */ ({ live: "live", polling: "polling", ended: "ended", lost: "not current: trying again" });
   return (state, why) => {
     if (!dot) return;
     dot.dataset.state = state;

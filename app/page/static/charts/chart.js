@@ -36,6 +36,7 @@ export class Chart {
     this.seen = false;
     /** @type {any} */ this.chart = null;
     this.cursor = -1;
+    this.next = 0;
     this.words = el("p.sentence", { id: `${kind.id}-words` });
     this.canvas = el("div.canvas", { tabindex: 0, role: "group", "aria-label": kind.title, "aria-describedby": `${kind.id}-words`, "data-keys": true, css: { height: kind.height ?? "320px" }, onkeydown: (/** @type {KeyboardEvent} */ event) => this.onKey(event) });
     this.empty = el("p.quiet", { hidden: true });
@@ -66,7 +67,8 @@ export class Chart {
   plan() {
     if (!this.seen || !this.stale || this.planned) return;
     this.planned = true;
-    requestAnimationFrame(() => { this.planned = false; this.draw(); });
+    // A chart that takes long is drawn less often.
+    setTimeout(() => requestAnimationFrame(() => { this.planned = false; this.draw(); }), Math.max(0, this.next - performance.now()));
   }
 
   /** Draw now. */
@@ -81,7 +83,9 @@ export class Chart {
     this.canvas.hidden = !this.empty.hidden;
     if (typeof option === "string") return say(this.empty, option);
     if (!this.chart) this.make(library);
+    const began = performance.now();
     this.chart.setOption({ ...frame(this.kind), ...option, series: [...option.series, ...(this.kind.marks?.() ?? [])] }, { replaceMerge: ["series"] });
+    this.next = performance.now() + 4 * (performance.now() - began);
     if (!this.zoomed) this.restoreZoom();
     this.canvas.dataset.drawn = String(Number(this.canvas.dataset.drawn ?? 0) + 1);
   }

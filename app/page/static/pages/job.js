@@ -28,22 +28,27 @@ export async function show(main, connection, id) {
   let strip = null;
   /** @type {JobPage|null} */
   let page = null;
-  let etag = "";
-  const update = async (/** @type {any} */ job, /** @type {string} */ tag) => {
+  const update = async (/** @type {any} */ job) => {
     store.job = job;
-    etag = tag;
     if (!strip) fill(main, (strip = new Strip(id, () => look())).node, body);
     strip.update(job);
     const changed = store.merge(await readTable(id, store.version));
     page ??= new JobPage(body, store, id);
     page.changed(changed);
-    return ENDED.includes(job.state) && etag === tag;
+    return ENDED.includes(job.state);
+  };
+  const stream = {
+    path: () => `v1/jobs/${id}/events?since=${store.version}`,
+    on: {
+      trials: (/** @type {any} */ columns) => page?.changed(store.merge(columns)),
+      job: (/** @type {any} */ job) => { store.job = job; strip?.update(job); page?.counted(); },
+    },
   };
   const lost = (/** @type {any} */ state, /** @type {any} */ why) => {
     connection(state, why);
     if (why?.status && !strip) fill(main, el("h1", {}, "This job cannot be shown"), el("p.notice", { role: "alert" }, explain(why)), el("p", {}, el("a", { href: "." }, "All jobs")));
   };
-  const look = follow(`v1/jobs/${encodeURIComponent(id)}`, update, lost);
+  const look = follow(`v1/jobs/${encodeURIComponent(id)}`, update, lost, stream);
 }
 
 class JobPage {
@@ -96,10 +101,15 @@ class JobPage {
     this.all().forEach((chart) => chart.update());
     this.trials.update(numbers);
     this.showTen();
+    this.counted();
+    this.tabs.again();
+  }
+
+  /** The job's counts have changed. */
+  counted() {
     const failed = this.store.job.trials.failed;
     this.tabs.setHidden("errors", !failed);
     this.tabs.label("errors", `Errors (${failed})`);
-    this.tabs.again();
   }
 
   filtered() {

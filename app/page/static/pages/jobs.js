@@ -141,6 +141,14 @@ export async function show(main, connection) {
     draw();
     fill(trouble, jobs.some((job) => job.state === "queued") && (await findTrouble()));
   };
-  const look = follow(`v1/jobs?page_size=${PAGE}`, update, connection);
+  const look = follow(`v1/jobs?page_size=${PAGE}`, update, connection, { path: () => "v1/events", on: {
+    job: (job) => {
+      const at = jobs.findIndex((one) => one.id === job.id);
+      if (at < 0) return look();
+      jobs[at] = job;
+      draw();
+    },
+    deleted: ({ id }) => { jobs = jobs.filter((job) => job.id !== id); if (jobs.length) draw(); else look(); },
+  } });
   setInterval(() => rows.forEach((row) => row.update(row.job)), 10000);
 }

@@ -1,6 +1,6 @@
 /** One trial: hyperparameters, folds, learning curves, what went wrong, and its neighbours. */
 
-import { explain, get, readTable } from "../api.js";
+import { explain, get, getIfChanged, readTable } from "../api.js";
 import { makeCurves } from "../charts/curves.js";
 import { ENDED, accuracy, duration, short, title } from "../format.js";
 import { el, fill } from "../html.js";
@@ -13,7 +13,7 @@ const MAX_NEIGHBOURS = 20;
 /** @param {HTMLElement} main @param {any} connection @param {string} id @param {string} number */
 export async function show(main, connection, id, number) {
   const path = `v1/jobs/${encodeURIComponent(id)}`;
-  const [job, first] = await Promise.all([get(path), get(`${path}/trials/${encodeURIComponent(number)}`)]);
+  const [{ value: job, tag }, first] = await Promise.all([/** @type {Promise<any>} */ (getIfChanged(path, "")), get(`${path}/trials/${encodeURIComponent(number)}`)]);
   let trial = first;
   document.title = `Trial ${trial.number} of ${title(job)} – Tunewell`;
   const head = el("div"), folds = el("div"), error = el("div"), neighbours = el("div");
@@ -30,11 +30,14 @@ export async function show(main, connection, id, number) {
   };
   draw();
   if (job.trials.total > 1) showNeighbours(neighbours, job, trial, id).catch((wrong) => fill(neighbours, el("p.error", {}, explain(wrong))));
-  follow(`${path}/trials/${encodeURIComponent(number)}`, async (now) => {
+  const look = follow(`${path}/trials/${encodeURIComponent(number)}`, async (now) => {
     trial = now;
     draw();
     return ENDED.includes((await get(path)).state);
-  }, connection);
+  }, connection, {
+    path: () => `${path}/events?trial=${trial.number}&since=${tag.replaceAll('"', "")}`,
+    on: { epochs: () => look(), trials: (/** @type {any} */ columns) => { if (columns.number.includes(trial.number)) look(); } },
+  });
 }
 
 /** @param {Element} node @param {any} trial @param {any} job */
