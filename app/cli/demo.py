@@ -72,6 +72,7 @@ def _describe_savings(job: dict[str, Any]) -> str:
 def _search(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
     """Post the job and show its progress until it ends; cancel it on any exception."""
     job = client.create(json.dumps({**spec, "labels": {**spec["labels"], **LABEL}}).encode())
+    _note(f"Watch it in a browser: {client.url}/jobs/{job['id']}")
     try:
         return follow_job(client, job["id"])
     except BaseException:

@@ -57,7 +57,8 @@ def _supervise(config: Settings, host: str, port: int, workers: int, url: str, h
         if not _start(supervisor, config, host, port, workers, url):
             return 0 if supervisor.signals else 1
         write_running(held, url)
-        write_note(f"Tunewell is ready at {url} ({workers} worker{'s' * (workers != 1)}; Ctrl-C stops)", sys.stdout)
+        counted = f"{workers} worker{'s' * (workers != 1)}"
+        write_note(f"Tunewell is ready at {url} (open it in a browser; {counted}; Ctrl-C stops)", sys.stdout)
         supervisor.run()
         return 0
     finally:

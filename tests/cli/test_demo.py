@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.local import launcher
-from tests.support.service_double import BEST, JOB, Service, answer, job, trial
+from tests.support.service_double import BEST, JOB, JOB_ID, Service, answer, job, trial
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_the_demo_prints_the_best_last(home: Path, service: Service) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"Tunewell already runs at {service.url}")
     assert lines[1].startswith("Grid search:")
+    assert lines[2] == f"Watch it in a browser: {service.url}/jobs/{JOB_ID}"
     assert any(line.startswith("The race saved 0 of 5 fits for the same winner") for line in lines)
     assert any(line.startswith("Trial 1 was chosen; 1 other cannot be told from it (0); corrected") for line in lines)
     assert lines[-1].startswith("Test accuracy 0.9100")

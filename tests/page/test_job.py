@@ -8,12 +8,14 @@ from pathlib import Path
 import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from app.main import create_app
+from app.tuning.database import writing
+from app.tuning.jobs.tables import Attempt, State, Trial
 from tests.conftest import SilentHouse
 from tests.support.browser import LOOKS, Watched, serve, watched
-from tests.support.driving import ARTICLE, drive, grid, steady
+from tests.support.driving import ARTICLE, claim, drive, grid, steady
 from tests.support.searches import article, post_job, random_search
 from tests.support.servers import free_port
 
@@ -24,6 +26,7 @@ CONTENT = {
     "Overview": "#parallel [data-drawn]",
     "Trials": ".tabulator-row",
     "Plots": "#heat",
+    "Timeline": "#timeline [data-drawn]",
     "Errors": "article",
     "Spec": ".facts",
 }
@@ -150,9 +153,9 @@ def test_twenty_updates_move_nothing_that_is_looked_at(desk: Watched, service: s
     page.evaluate("scrollTo(0, 40)")
     expect(page.locator("#connection")).to_have_text("live")
     before = page.locator(".tabulator-row a").all_text_contents()[:8]
-    for update in range(20):
+    for change in range(20):
         drive(sqlite_engine, job_id, steady, 2)
-        done = 62 + 2 * update
+        done = 62 + 2 * change
         expect(page.get_by_text(f"{done} of 120 fits")).to_be_visible(timeout=15_000)
     assert holder.evaluate("(node) => node.scrollTop") == 120
     assert page.evaluate("scrollY") == 40
@@ -313,3 +316,40 @@ def test_a_service_that_went_away_is_noticed_and_found_again(browser: Browser, s
         expect(page.get_by_text("8 of 82 fits")).to_be_visible(timeout=20_000)
         expect(page.locator("#connection")).to_have_text("live")
         context.__exit__(None, None, None)
+
+
+def test_a_timeline_shows_lost_attempts(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    job_id = post_job(service, grid(3))
+    drive(sqlite_engine, job_id, steady, 2)
+    assert claim(sqlite_engine, job_id)
+    with writing(sqlite_engine) as session:
+        session.execute(update(Attempt).where(Attempt.outcome.is_(None)).values(outcome="lost", version=9))
+    page = desk.open(f"jobs/{job_id}?tab=timeline")
+    expect(page.locator("#timeline .sentence")).to_contain_text("3 attempts by 1 worker")
+    expect(page.locator("#timeline .sentence")).to_contain_text("1 lost and repeated")
+    expect(page.locator("#stops")).to_be_hidden()
+
+
+def test_races_and_rungs_show_who_was_stopped_where(look: Watched, service: str, sqlite_engine: Engine) -> None:
+    search = {
+        "strategy": "halving_grid",
+        "param_grid": {"learning_rate": [rate / 1000 for rate in range(1, 10)]},
+        "max_resources": 9,
+    }
+    job_id = post_job(service, {"dataset": {"name": "digits"}, "search": search})
+    drive(sqlite_engine, job_id, steady)
+    page = look.open(f"jobs/{job_id}?tab=timeline")
+    page.locator("#stops").scroll_into_view_if_needed()
+    expect(page.locator("#stops .sentence")).to_contain_text("8 of 9 candidates were stopped early")
+    expect(page.locator("#stops .sentence")).to_contain_text("6 after rung 0: 1 epoch; 2 after rung 1: 3 epochs")
+    wait_for_drawing(page, "timeline", "stops")
+    assert look.violations() == [] and look.fits()
+
+
+def test_a_race_shows_after_how_many_folds_it_was_lost(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    job_id = post_job(service, grid(3, evaluation={"cv": 3, "race": {"method": "lossless"}}))
+    drive(sqlite_engine, job_id, steady, 4)
+    with writing(sqlite_engine) as session:
+        session.execute(update(Trial).where(Trial.number > 0).values(state=State.PRUNED))
+    page = desk.open(f"jobs/{job_id}?tab=timeline")
+    expect(page.locator("#stops .sentence")).to_contain_text("2 of 3 candidates were stopped early (2 after 1 fold)")

@@ -20,7 +20,9 @@ from app.local import launcher
 from tests.local.test_launcher import is_gone, wait_until
 from tests.test_settings import NASTY
 
-URL = re.compile(r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(\d workers?; Ctrl-C stops\)\n")
+URL = re.compile(
+    r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(open it in a browser; \d workers?; Ctrl-C stops\)\n"
+)
 # Variables that a shell may have set for other programs.
 SHELL = {
     "APP": "elsewhere",

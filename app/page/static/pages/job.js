@@ -1,10 +1,13 @@
 /** One job: its head, the selection, and what it found, live. */
 
 import { explain, readTable } from "../api.js";
+import { Attempts } from "../attempts.js";
 import { loadCharts } from "../charts/chart.js";
 import { makeHeat } from "../charts/heat.js";
 import { makeHistory } from "../charts/history.js";
 import { makeParallel } from "../charts/parallel.js";
+import { makeStops, stopsEarly } from "../charts/stops.js";
+import { makeTimeline } from "../charts/timeline.js";
 import { makeCost, makeEdf, makeSlice } from "../charts/plots.js";
 import { ENDED, accuracy, params, title } from "../format.js";
 import { el, fill } from "../html.js";
@@ -61,6 +64,8 @@ class JobPage {
     /** @type {any[]} */
     this.charts = [makeHistory(store, open), makeCost(store, open), makeHeat(store), makeEdf([{ name: title(store.job), scores: () => /** @type {number[]} */ (store.scored().map((one) => store.score[one])) }])];
     this.slices = new Map();
+    this.attempts = new Attempts(id);
+    this.timed = [makeTimeline(this.attempts, open), makeStops(store, this.attempts)];
     this.trials = makeTrials(store, id);
     this.ten = el("div.ten");
     this.plots = el("div.plots");
@@ -73,6 +78,7 @@ class JobPage {
       ["overview", "Overview", [el("div.columns23", {}, history.node, this.parallel.node), this.ten]],
       ["trials", "Trials", [this.trials.node], () => this.trials.show()],
       ["plots", "Plots", [this.plots, heat.node, el("div.columns2", {}, edf.node, cost.node)]],
+      ["timeline", "Timeline", this.timed.map((chart) => chart.node), () => this.showAttempts()],
       ["errors", "Errors", [this.errors], () => showErrors(store, id, this.errors)],
       ["spec", "Spec", [this.spec], () => showSpec(store.job, this.best, this.spec)],
     ]);
@@ -110,6 +116,14 @@ class JobPage {
     const failed = this.store.job.trials.failed;
     this.tabs.setHidden("errors", !failed);
     this.tabs.label("errors", `Errors (${failed})`);
+  }
+
+  async showAttempts() {
+    await this.attempts.read();
+    const [timeline, stops] = this.timed;
+    timeline.update();
+    stops.node.hidden = !stopsEarly(this.store.job);
+    if (!stops.node.hidden) stops.update();
   }
 
   filtered() {
