@@ -140,25 +140,25 @@ class _JobStream:
     def take_events(self) -> Iterator[ServerSentEvent]:
         """What has not been sent yet."""
         news = self._job.news
-        if news and (self._is_first or news.version > self._sent):
+        if news and (self._is_first or news.job.version > self._sent):
             # The job comes last: who has its ID has the trials too.
             if news.trials:
-                yield _make_event("trials", news.trials, news.version)
-            yield _make_event("job", news.job, news.version, RETRY_MILLISECONDS if self._is_first else None)
-            self._sent, self._is_first = news.version, False
+                yield _make_event("trials", news.trials, news.job.version)
+            yield _make_event("job", news.job.text, news.job.version, RETRY_MILLISECONDS if self._is_first else None)
+            self._sent, self._is_first = news.job.version, False
         if self._epochs and (text := self._epochs.write_beyond(self._shown)):
             yield _make_event("epochs", text, self._sent)
-        if self._job.deleted or (news and news.ended):
+        if self._job.deleted or (news and news.job.ended):
             self.over = True
             yield _make_event("end", "{}", self._sent)
 
 
 def _take_jobs(topic: JobsTopic, shown: dict[UUID, int]) -> Iterator[ServerSentEvent]:
     """The jobs that are not shown as they are, the newest last; `shown` notes that they are from now on."""
-    for job_id, (version, job) in reversed(list(topic.jobs.items())):
-        if shown.get(job_id) != version:
-            yield _make_event("job", job, version, None if shown else RETRY_MILLISECONDS)
-            shown[job_id] = version
+    for job_id, job in reversed(list(topic.jobs.items())):
+        if shown.get(job_id) != job.version:
+            yield _make_event("job", job.text, job.version, None if shown else RETRY_MILLISECONDS)
+            shown[job_id] = job.version
     for job_id in topic.deleted & shown.keys():
         yield _make_event("deleted", json.dumps({"id": str(job_id)}), shown.pop(job_id))
 

@@ -1,15 +1,17 @@
 """What can be watched: a job, a trial's epochs, the newest jobs. A topic knows what it has read of the database."""
 
 import json
+from functools import cached_property
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.api.jobs import write_job
+from app.api.schemas.jobs import JobResponse
 from app.api.schemas.results import EpochResponse
 from app.tuning.jobs.columns import write_trial_columns
+from app.tuning.jobs.queries import find_best_params
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job
 
 NEWEST_JOBS = 20
@@ -27,14 +29,27 @@ class Topic(Protocol):
         """Read what has changed; False if nothing has."""
 
 
-class News(NamedTuple):
-    """A job as it is, and its trials that have changed after a version."""
+class Seen:
+    """A job's row and its best hyperparameters: its JSON is made when the reading is over, which holds up writers."""
 
+    def __init__(self, session: Session, job: Job) -> None:
+        self._row = job
+        self._best_params = find_best_params(session, [job]).get(job.id)
+        self.version = job.version
+        self.ended = job.state in ENDED_JOB
+
+    @cached_property
+    def text(self) -> str:
+        """The Job as JSON."""
+        return JobResponse.of(self._row, self._best_params).model_dump_json()
+
+
+class News(NamedTuple):
+    """A job as it is, and its trials that have changed after a version, as JSON; empty if there are none."""
+
+    job: Seen
     since: int
-    version: int
-    job: str  # JSON, as are the trials; empty where there are none
-    trials: str = ""
-    ended: bool = False
+    trials: str
 
 
 class JobTopic:
@@ -52,9 +67,9 @@ class JobTopic:
 
     def refresh(self, session: Session) -> bool:
         version = session.scalar(select(Job.version).where(Job.id == self._job_id))
-        if self.news and version == self.news.version:
+        if self.news and version == self.news.job.version:
             return False
-        self.read_since(session, self.news.version if self.news else 0)
+        self.read_since(session, self.news.job.version if self.news else 0)
         return True
 
     def read_since(self, session: Session, since: int) -> None:
@@ -64,8 +79,7 @@ class JobTopic:
             self.deleted = True
             return
         trials = write_trial_columns(session, job, since)
-        changed = "" if '"number":[]' in trials else trials
-        self.news = News(since, job.version, write_job(session, job), changed, job.state in ENDED_JOB)
+        self.news = News(Seen(session, job), since, "" if '"number":[]' in trials else trials)
 
 
 class _Curve:
@@ -123,7 +137,7 @@ class JobsTopic:
     key = ("jobs",)
 
     def __init__(self) -> None:
-        self.jobs: dict[UUID, tuple[int, str]] = {}  # version and JSON, newest first
+        self.jobs: dict[UUID, Seen] = {}  # newest first
         self.deleted: set[UUID] = set()
         self.is_read = False
 
@@ -131,15 +145,13 @@ class JobsTopic:
         newest = select(Job.id, Job.version).order_by(Job.created_at.desc(), Job.id.desc()).limit(NEWEST_JOBS)
         versions = {row.id: row.version for row in session.execute(newest)}
         self.is_read = True
-        if versions == {job_id: version for job_id, (version, _) in self.jobs.items()}:
+        if list(versions.items()) == [(job_id, job.version) for job_id, job in self.jobs.items()]:
             return False
         missing = self.jobs.keys() - versions
         self.deleted |= missing - set(session.scalars(select(Job.id).where(Job.id.in_(missing))))
         self.jobs = {job_id: self._read(session, job_id, version) for job_id, version in versions.items()}
         return True
 
-    def _read(self, session: Session, job_id: UUID, version: int) -> tuple[int, str]:
+    def _read(self, session: Session, job_id: UUID, version: int) -> Seen:
         known = self.jobs.get(job_id)
-        if known and known[0] == version:
-            return known
-        return version, write_job(session, session.get_one(Job, job_id))
+        return known if known and known.version == version else Seen(session, session.get_one(Job, job_id))

@@ -34,6 +34,7 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}/table": ("job_id since If-None-Match", "200 TrialColumns", "404 422 503"),
     "GET /v1/jobs/{job_id}/fits": ("job_id since If-None-Match", "200 AttemptColumns", "404 422 503"),
     "POST /v1/preview": ("", "200 Preview", "403 415 422 503"),
+    "GET /v1/jobs/{job_id}/importance": ("job_id of If-None-Match", "200 Importance", "404 422 503"),
     "GET /v1/jobs/{job_id}/events": ("job_id since trial Last-Event-ID", "200", "404 422 503"),
     "GET /v1/events": ("", "200", "503"),
     "GET /v1/workers": ("", "200 WorkerPage", "503"),
@@ -49,7 +50,7 @@ HEADERS = {
     "POST /v1/jobs/{job_id}/cancel": {"202": {"ETag", "Retry-After"}},
     **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"Retry-After"}} for what in ("best", "trials", "results")},
     "GET /v1/jobs/{job_id}/trials/{number}": {"200": {"Retry-After"}},
-    **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"ETag", "Retry-After"}} for what in ("table", "fits")},
+    **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"ETag", "Retry-After"}} for what in ("table", "fits", "importance")},
 }
 HALVING = {"resource", "min_resources", "max_resources", "factor", "aggressive_elimination", "rung_levels"}
 SEARCHES = {
@@ -177,6 +178,17 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "iter": [1],
         "n_resources": [3],
         "params": {"optimizer": ["adam"]},
+    },
+    "Importance": {
+        "version": 812,
+        "of": "validation_accuracy",
+        "trials": 27,
+        "n_resources": None,
+        "method": "exact",
+        "importance": [{"name": "learning_rate", "share": 0.81, "low": 0.77, "high": 0.84}],
+        "pairs": [{"names": ["learning_rate", "dropout_rate"], "share": 0.05, "low": 0.02, "high": 0.09}],
+        "noise": 0.02,
+        "reason": None,
     },
     "AttemptColumns": {
         "version": 812,

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.orm import Session
 
+from app.tuning.jobs.queries import rank_trials
 from app.tuning.jobs.tables import Attempt, Fit, Job, Trial
 
-ROWS_WRITTEN_AT_ONCE = 1000  # so that the largest job takes little memory
-MAX_REASON_LENGTH = 200
+ROWS_READ_AT_ONCE = 1000  # so that the largest job takes little memory
+CHANGES_READ_AT_ONCE = 100  # whose ranks are counted, which is quicker than to rank all
+MAX_REASON_LETTERS = 200
 TRIAL_COLUMNS: dict[str, Any] = {
     "number": Trial.number,
     "state": Trial.state,
@@ -20,7 +22,7 @@ TRIAL_COLUMNS: dict[str, Any] = {
     "fit_seconds": Trial.fit_seconds,
     "bracket": Trial.bracket,
     "iter": Trial.iter,
-    "n_resources": func.nullif(Trial.n_resources, 0),
+    "n_resources": Trial.n_resources,
 }
 FIT_COLUMNS: dict[str, Any] = {
     "fit": Fit.id,
@@ -44,12 +46,14 @@ def write_trial_columns(session: Session, job: Job, since: int = 0) -> str:
 
     Ranks are among all trials; those of trials that have not changed may have moved.
     """
-    ranks = _rank_all(session, job)
+    ranks = {} if since else _rank_all(session, job)
     rows = select(*_named(TRIAL_COLUMNS), Trial.params).where(Trial.job_id == job.id, Trial.version > since)
     columns, params = _Columns([*TRIAL_COLUMNS, "rank"]), _Columns()
-    for some in _read(session, rows.order_by(Trial.number)):
-        standings = [ranks.get((row.n_resources or 0, row.validation_accuracy)) for row in some]
-        columns.add([(*row[:-1], rank) for row, rank in zip(some, standings, strict=True)])
+    for some in _read(session, rows.order_by(Trial.number), CHANGES_READ_AT_ONCE if since else ROWS_READ_AT_ONCE):
+        if since:
+            ranks = rank_trials(session, job.id, some)
+        standings = [ranks.get((row.n_resources, row.validation_accuracy)) for row in some]
+        columns.add([(*row[:-2], row.n_resources or None, rank) for row, rank in zip(some, standings, strict=True)])
         params.add_objects([row.params if isinstance(row.params, dict) else {} for row in some])
     return columns.write(version=str(job.version), params=params.write())
 
@@ -58,7 +62,7 @@ def write_attempt_columns(session: Session, job: Job, since: int = 0) -> str:
     """The attempts at the job's fits that have changed after this version of it, as JSON: a list for each column."""
     columns = _Columns([*FIT_COLUMNS, *ATTEMPT_COLUMNS])
     fits = select(*_named(FIT_COLUMNS)).where(Fit.job_id == job.id, Fit.attempt > 0)
-    for some in _read(session, fits.order_by(Fit.trial_number, Fit.id)):
+    for some in _read(session, fits.order_by(Fit.trial_number, Fit.id), ROWS_READ_AT_ONCE):
         # Not a join: a planner without statistics has compared each of the fits with each attempt.
         tries = select(*_named(ATTEMPT_COLUMNS), Attempt.fit_id).where(Attempt.version > since)
         mine = {row.fit: row for row in some}
@@ -105,7 +109,7 @@ class _Columns:
 
 
 def _rank_all(session: Session, job: Job) -> dict[tuple[int, float], int]:
-    """The rank of each pair of resources and accuracy, as `queries.rank_trials` gives it."""
+    """The rank of each pair of resources and accuracy, as `rank_trials` gives it for some."""
     pair = (Trial.n_resources, Trial.validation_accuracy)
     known = select(*pair).where(Trial.job_id == job.id, Trial.validation_accuracy.is_not(None))
     ranks: dict[tuple[int, float], int] = {}
@@ -118,8 +122,8 @@ def _named(columns: dict[str, Any]) -> list[Any]:
     return [column.label(name) for name, column in columns.items()]
 
 
-def _read(session: Session, rows: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
-    return session.execute(rows, execution_options={"yield_per": ROWS_WRITTEN_AT_ONCE}).partitions()
+def _read(session: Session, rows: Select[Any], at_once: int) -> Iterator[Sequence[Row[Any]]]:
+    return session.execute(rows, execution_options={"yield_per": at_once}).partitions()
 
 
 def _write_cells(cells: Sequence[Any]) -> str:
@@ -131,4 +135,4 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def _reason(error: Any) -> str | None:
-    return str(error["message"])[:MAX_REASON_LENGTH] if isinstance(error, dict) and "message" in error else None
+    return str(error["message"])[:MAX_REASON_LETTERS] if isinstance(error, dict) and "message" in error else None

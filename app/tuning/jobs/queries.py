@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 from scipy.stats import binomtest, rankdata
-from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Text, and_, cast, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
@@ -117,7 +117,7 @@ def _beyond(sort: TrialSort, after: TrialPlace | None) -> list[ColumnElement[boo
     return [or_(further, and_(Trial.validation_accuracy == accuracy, Trial.number > number))]
 
 
-def rank_trials(session: Session, job_id: UUID, trials: Sequence[Trial]) -> dict[tuple[int, float], int]:
+def rank_trials(session: Session, job_id: UUID, trials: Sequence[Trial | Row[Any]]) -> dict[tuple[int, float], int]:
     """The rank of each pair of resources and accuracy among the job's trials: 1 is best, ties share the lowest.
 
     The trials between two neighbours are counted by the index, so that none is counted twice.

@@ -155,6 +155,7 @@ class Trial(Table):
         Index("ix_trials_accuracy", "job_id", "validation_accuracy", "number"),
         Index("ix_trials_rank", "job_id", "n_resources", "validation_accuracy"),
         Index("ix_trials_state", "job_id", "state", "number"),
+        Index("ix_trials_version", "job_id", "version"),
     )
 
     job_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -23,6 +23,7 @@ LABELS = {
 def upgrade() -> None:
     for table in ("trials", "attempts"):
         op.add_column(table, sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
+    op.create_index("ix_trials_version", "trials", ["job_id", "version"])
     op.add_column("jobs", sa.Column("name", sa.String(length=255), nullable=True))
     op.add_column("jobs", sa.Column("labels", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("jobs", sa.Column("note", sa.Text(), nullable=False, server_default=""))
