@@ -25,6 +25,7 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
     "strategies.deciding": "deciding",
     "strategies.checkpoints": "checkpointing",
     "strategies.live": "live",
+    "page": "page",
     "throughput.workers": "scaling",
     "throughput.claims": "claimants",
 }

@@ -48,18 +48,18 @@ def create(engine: Engine, trials: int, cv: int = 3) -> UUID:
         return store.insert_job(session, made, draw_candidates(made)).id
 
 
-def half_done(engine: Engine, trials: int) -> UUID:
-    """A running job in its middle: half of its trials have succeeded, the others run for a year; none is queued."""
+def part_done(engine: Engine, trials: int, ended: int) -> UUID:
+    """A running job: so many of its trials have succeeded, the others run for a year; none is queued."""
     job_id = create(engine, trials)
-    done = Trial.number < trials // 2
+    done = Trial.number < ended
     with writing(engine) as session:
         accuracy = 0.9 + (Trial.number * 7919) % 1000 / 20_000.0
         succeeded = {"validation_accuracy": accuracy, "validation_accuracy_std": 0.01, "fit_seconds": 3.0}
         mine = update(Trial).where(Trial.job_id == job_id).execution_options(synchronize_session=False)
         session.execute(mine.where(done).values(state=State.SUCCEEDED, **succeeded))
         session.execute(mine.where(~done).values(state=State.RUNNING))
-        _run_fits(session, job_id, trials // 2)
-        _count(session, job_id, trials)
+        _run_fits(session, job_id, ended)
+        _count(session, job_id, trials, ended)
     return job_id
 
 
@@ -73,7 +73,7 @@ def _run_fits(session: Session, job_id: UUID, done: int) -> None:
     session.execute(mine.where(over).values(lease_until=None, **ended))
 
 
-def _count(session: Session, job_id: UUID, trials: int) -> None:
+def _count(session: Session, job_id: UUID, trials: int, ended: int) -> None:
     def fits(state: State) -> ScalarSelect[int]:
         return select(func.count()).where(Fit.job_id == job_id, Fit.state == state).scalar_subquery()
 
@@ -83,7 +83,7 @@ def _count(session: Session, job_id: UUID, trials: int) -> None:
         .order_by(Trial.validation_accuracy.desc().nulls_last(), Trial.number)
     )
     winner = session.scalars(best.limit(1)).one()
-    trials_now = {"trials_queued": 0, "trials_succeeded": trials // 2, "trials_running": trials - trials // 2}
+    trials_now = {"trials_queued": 0, "trials_succeeded": ended, "trials_running": trials - ended}
     fits_now = {f"fits_{state}": fits(state) for state in (State.QUEUED, State.RUNNING, State.SUCCEEDED)}
     found = {"best_trial": winner.number, "best_accuracy": winner.validation_accuracy}
     times = {"started_at": clock(-60), "last_claim_at": clock(0), "seconds_done": 100.0, "cost_done": Job.cost_left / 2}

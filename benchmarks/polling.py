@@ -44,7 +44,7 @@ def measure(size: Size) -> Iterator[Row]:
 
 def _on(database: str, url: str, broker: str, size: Size) -> Iterator[Row]:
     engine = jobs.database(url)
-    ids = {trials: jobs.half_done(engine, trials) for trials in TRIALS}
+    ids = {trials: jobs.part_done(engine, trials, trials // 2) for trials in TRIALS}
     engine.dispose()
     urls = {"TUNEWELL_DATABASE_URL": url, "TUNEWELL_BROKER_URL": broker}
     seconds, rounds = size.of(3, 1), size.of(3, 1)
