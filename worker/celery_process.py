@@ -28,6 +28,7 @@ from app.tuning.outages import AWAY
 from app.tuning.settings import settings
 from worker import celery_output, datasets, process_death, runner
 from worker.consumer_watchdog import ConsumerWatchdog
+from worker.hints import HintSender
 from worker.retries import Interrupted, retry_until_done
 
 FITS_PER_MESSAGE = 50  # then the task ends, so that Celery can replace a process that has grown
@@ -82,6 +83,7 @@ class TrainingProcess:
 
 celery_output.log_celery_output()
 process = TrainingProcess()
+hints = HintSender()
 
 
 @lru_cache(maxsize=1)
@@ -102,7 +104,7 @@ def run_task(task: Task, train: runner.TrainFit) -> None:
     worker, message_id = make_worker_name(task.request.hostname), task.request.id
     try:
         database = retry_until_done(get_worker_engine, process.stopping)
-        runner.run_fits(database, train, worker, message_id, process, FITS_PER_MESSAGE)
+        runner.run_fits(database, train, worker, message_id, process, FITS_PER_MESSAGE, hints.send_soon)
         if pass_wake_on(worker):
             process.pause(PAUSE_SECONDS)
     except Interrupted:

@@ -40,8 +40,19 @@ TrainFit = Callable[[Claim, LeaseHeartbeat], Result]
 Change = Callable[[Session], bool]
 
 
-def run_fits(engine: Engine, train: TrainFit, worker: str, message_id: str, process: Process, most: int) -> int:
-    """Claim the next fit of any job, train it, record what came of it, and go on to the next: how many, at `most`."""
+def run_fits(
+    engine: Engine,
+    train: TrainFit,
+    worker: str,
+    message_id: str,
+    process: Process,
+    most: int,
+    hint: Callable[[], None] = lambda: None,
+) -> int:
+    """Claim the next fit of any job, train it, record what came of it, and go on to the next: how many, at `most`.
+
+    `hint` is called after each end that was recorded.
+    """
     claimant = Claimant(engine, worker, message_id, process.stopping)
     claim = None
     for done in range(most):
@@ -49,6 +60,7 @@ def run_fits(engine: Engine, train: TrainFit, worker: str, message_id: str, proc
         if claim is None:
             return done
         claim = _run(claim, train, claimant, process, last=done + 1 == most)
+        hint()
     return most
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,11 +19,13 @@ import anyio.to_thread
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.orm import Session
 
+from app.api.hints import HintListener
 from app.api.topics import Topic
 from app.tuning.database import impatient, reading
 from app.tuning.outages import AWAY
 
 READ_SECONDS = 1.0  # between two reads
+HINTED_SECONDS = 0.4  # the same, if a worker has said that something has changed
 STOP_CHECK_SECONDS = 0.2  # between two looks whether the server stops
 LOCK_PATIENCE_SECONDS = 2.0  # for a lock: the next read comes soon
 log = logging.getLogger("tunewell.api")
@@ -39,6 +42,7 @@ class Watcher:
         self._topics: dict[tuple[object, ...], tuple[Topic, int]] = {}  # and how many follow each
         self._reads = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._hinted = threading.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self.streams = 0
@@ -84,18 +88,26 @@ class Watcher:
             self._glance.close()
 
     async def _run(self) -> None:
-        while self._topics and not self._closing:
-            await self._rest()
-            if self._topics and not self._closing:
-                await self._look()
+        listener = HintListener(self._hinted.set)
+        listener.start()
+        try:
+            while self._topics and not self._closing:
+                await self._rest()
+                if self._topics and not self._closing:
+                    await self._look()
+        finally:
+            listener.over.set()
 
     async def _rest(self) -> None:
-        end = time.monotonic() + READ_SECONDS
-        while not self._closing and time.monotonic() < end:
+        began = time.monotonic()
+        while not self._closing and time.monotonic() < began + (
+            HINTED_SECONDS if self._hinted.is_set() else READ_SECONDS
+        ):
             await asyncio.sleep(STOP_CHECK_SECONDS)
             # uvicorn waits for open streams before it ends the app: these have to end by themselves.
             if is_server_stopping():
                 self._stop()
+        self._hinted.clear()
 
     async def _look(self) -> None:
         topics = [topic for topic, _ in self._topics.values()]

@@ -1,10 +1,12 @@
-"""The broker: the Celery app, and wakes, the messages that tell workers to claim work from the database.
+"""The broker: the Celery app, wakes, which tell workers to claim work, and hints, which tell watchers to read.
 
-A wake carries no payload: a lost, duplicated or spurious one is harmless.
+Neither carries a payload: a lost, duplicated or spurious one is harmless.
 """
 
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
@@ -19,6 +21,7 @@ from app.tuning.settings import settings
 
 QUEUE = "tunewell"
 TASK = "tunewell.run_next_fit"
+HINTS = "tunewell.hints"  # a channel, which keeps nothing
 MAX_WAKES = 64  # in the queue at a time: more would not wake any further worker
 BROKER_TIMEOUT_SECONDS = 2.0  # the longest that an unresponsive broker delays a caller
 log = logging.getLogger("tunewell.broker")
@@ -104,3 +107,25 @@ def count_waiting_wakes() -> int:
     """
     with celery.connection_for_write() as connection:
         return int(connection.default_channel.client.llen(QUEUE))
+
+
+def send_hint() -> None:
+    """Tell who watches that rows have changed.
+
+    Raises:
+        BrokerError: the broker is unreachable or unresponsive.
+    """
+    with celery.connection_for_write() as connection:
+        connection.default_channel.client.publish(HINTS, "")
+
+
+@contextmanager
+def hear_hints() -> Iterator[Callable[[float], bool]]:
+    """Within it, wait so many seconds at most for a hint; False if none came.
+
+    Raises:
+        BrokerError: the broker is unreachable or unresponsive.
+    """
+    with celery.connection_for_write() as connection, connection.default_channel.client.pubsub() as channel:
+        channel.subscribe(HINTS)
+        yield lambda seconds: (channel.get_message(timeout=seconds) or {}).get("type") == "message"
