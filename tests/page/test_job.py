@@ -353,3 +353,43 @@ def test_a_race_shows_after_how_many_folds_it_was_lost(desk: Watched, service: s
         session.execute(update(Trial).where(Trial.number > 0).values(state=State.PRUNED))
     page = desk.open(f"jobs/{job_id}?tab=timeline")
     expect(page.locator("#stops .sentence")).to_contain_text("2 of 3 candidates were stopped early (2 after 1 fold)")
+
+
+def test_names_labels_and_notes_are_edited_and_stay_text(browser: Browser, service: str, sqlite_engine: Engine) -> None:
+    job_id = article(service, sqlite_engine)
+    path = f"{service}/v1/jobs/{job_id}"
+    with watched(browser, service, allow=["412"]) as watch:
+        page = watch.open(f"jobs/{job_id}")
+        page.get_by_role("button", name="Edit").click()
+        dialog = page.get_by_role("dialog")
+        assert watch.violations() == []
+        dialog.get_by_label("Note").fill(f"{HOSTILE}\nsecond line")
+        httpx2.patch(path, json={"name": "faster"}, headers={"If-Match": "*"})
+        dialog.get_by_role("button", name="Save").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("Somebody else has changed")
+        dialog.get_by_role("button", name="Not now").click()
+        page.reload()
+        page.get_by_role("button", name="Edit").click()
+        dialog.get_by_label("Note").fill(f"{HOSTILE}\nsecond line")
+        dialog.get_by_label("Labels").fill("team: speech, sprint: 7")
+        dialog.get_by_role("button", name="Save").click()
+        expect(page.locator(".note")).to_have_text(f"{HOSTILE}\nsecond line")
+        expect(page.locator(".strip .chips").first).to_contain_text("sprint: 7")
+        assert page.locator("img").count() == 0
+        assert httpx2.get(path).json()["labels"] == {"team": "speech", "sprint": "7"}
+
+
+def test_importance_is_drawn_with_its_interval_or_says_why_not(
+    desk: Watched, service: str, sqlite_engine: Engine
+) -> None:
+    page = desk.open(f"jobs/{random_search(service, sqlite_engine, 200)}")
+    page.locator("#importance").scroll_into_view_if_needed()
+    expect(page.locator("#importance .sentence")).to_contain_text("learning_rate explains")
+    expect(page.locator("#importance .sentence")).to_contain_text("from 200 trials")
+    page.get_by_label("Importance for").select_option("fit_seconds")
+    expect(page.locator("#importance .sentence")).to_contain_text("num_neurons explains")
+    assert "of=fit_seconds" in page.url
+    few = article(service, sqlite_engine, 9)
+    page = desk.open(f"jobs/{few}")
+    page.locator("#importance").scroll_into_view_if_needed()
+    expect(page.locator("#importance")).to_contain_text("20")

@@ -118,3 +118,14 @@ def test_compared_jobs_show_what_differs(look: Watched, service: str, sqlite_eng
     page.locator("#edf").scroll_into_view_if_needed()
     expect(page.locator("#edf .sentence")).to_contain_text("many: half of 30 trials reach")
     assert look.violations() == [] and look.fits()
+
+
+def test_another_model_has_other_hyperparameters(desk: Watched, service: str) -> None:
+    names = [model["name"] for model in httpx2.get(f"{service}/v1/models").json()["items"]]
+    page = desk.open("new")
+    expect(page.locator(".preview dd").first).to_have_text("4")
+    for name in names[1:]:
+        page.get_by_label("Model").select_option(name)
+        expect(page.get_by_label("num_neurons: how")).to_have_count(0)
+    page.get_by_label("Model").select_option(names[0])
+    expect(page.get_by_label("num_neurons: how")).to_have_count(1)

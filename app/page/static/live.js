@@ -7,7 +7,7 @@ const SLOWEST_MS = 5000;
 const NO_STREAM_MS = 60000; // after a stream was refused, until the next try
 
 /** @typedef {"live"|"polling"|"ended"|"lost"} Connection */
-/** @typedef {{path: () => string, on: Record<string, (data: any) => void>}} Stream where events come from, and what each does */
+/** @typedef {{path: () => string, on: Record<string, (data: any, id: string) => void>}} Stream where events come from, and what each does */
 
 /**
  * Call `changed` with what is at a path, now and whenever it has changed, until it returns true. While the stream is
@@ -31,7 +31,7 @@ export function follow(path, changed, connection, stream) {
       close();
       timer = setTimeout(look, wait);
     };
-    for (const [name, handle] of Object.entries(stream.on)) opened.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+    for (const [name, handle] of Object.entries(stream.on)) opened.addEventListener(name, (event) => handle(JSON.parse(event.data), event.lastEventId));
     opened.addEventListener("end", () => { close(); look(); });
   };
   const look = async () => {

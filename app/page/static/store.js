@@ -11,6 +11,7 @@ export class Store extends EventTarget {
     super();
     /** @type {any} */ this.job = null;
     this.version = 0;
+    this.tag = ""; // the job's ETag
     /** @type {string[]} */ this.state = [];
     /** @type {(number|null)[]} */ this.score = [];
     /** @type {(number|null)[]} */ this.std = [];

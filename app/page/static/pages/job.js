@@ -5,6 +5,7 @@ import { Attempts } from "../attempts.js";
 import { loadCharts } from "../charts/chart.js";
 import { makeHeat } from "../charts/heat.js";
 import { makeHistory } from "../charts/history.js";
+import { makeImportance } from "../charts/importance.js";
 import { makeParallel } from "../charts/parallel.js";
 import { makeStops, stopsEarly } from "../charts/stops.js";
 import { makeTimeline } from "../charts/timeline.js";
@@ -31,9 +32,9 @@ export async function show(main, connection, id) {
   let strip = null;
   /** @type {JobPage|null} */
   let page = null;
-  const update = async (/** @type {any} */ job) => {
-    store.job = job;
-    if (!strip) fill(main, (strip = new Strip(id, () => look())).node, body);
+  const update = async (/** @type {any} */ job, /** @type {string} */ tag) => {
+    [store.job, store.tag] = [job, tag];
+    if (!strip) fill(main, (strip = new Strip(id, () => look(), () => store.tag)).node, body);
     strip.update(job);
     const changed = store.merge(await readTable(id, store.version));
     page ??= new JobPage(body, store, id);
@@ -44,7 +45,7 @@ export async function show(main, connection, id) {
     path: () => `v1/jobs/${id}/events?since=${store.version}`,
     on: {
       trials: (/** @type {any} */ columns) => page?.changed(store.merge(columns)),
-      job: (/** @type {any} */ job) => { store.job = job; strip?.update(job); page?.counted(); },
+      job: (/** @type {any} */ job, /** @type {string} */ version) => { [store.job, store.tag] = [job, `"${version}"`]; strip?.update(job); page?.counted(); },
     },
   };
   const lost = (/** @type {any} */ state, /** @type {any} */ why) => {
@@ -61,6 +62,7 @@ class JobPage {
     const open = (/** @type {number} */ one) => { location.href = new URL(`jobs/${id}/trials/${one}`, document.baseURI).href; };
     this.open = open;
     this.parallel = makeParallel(store, open);
+    this.importance = makeImportance(id);
     /** @type {any[]} */
     this.charts = [makeHistory(store, open), makeCost(store, open), makeHeat(store), makeEdf([{ name: title(store.job), scores: () => /** @type {number[]} */ (store.scored().map((one) => store.score[one])) }])];
     this.slices = new Map();
@@ -75,7 +77,7 @@ class JobPage {
     addEventListener("best", (/** @type {any} */ event) => { this.best = event.detail; });
     const [history, cost, heat, edf] = this.charts;
     this.tabs = new Tabs([
-      ["overview", "Overview", [el("div.columns23", {}, history.node, this.parallel.node), this.ten]],
+      ["overview", "Overview", [el("div.columns23", {}, history.node, this.parallel.node), el("div.columns2", {}, this.ten, this.importance.node)]],
       ["trials", "Trials", [this.trials.node], () => this.trials.show()],
       ["plots", "Plots", [this.plots, heat.node, el("div.columns2", {}, edf.node, cost.node)]],
       ["timeline", "Timeline", this.timed.map((chart) => chart.node), () => this.showAttempts()],
@@ -108,6 +110,7 @@ class JobPage {
     this.trials.update(numbers);
     this.showTen();
     this.counted();
+    this.importance.refresh(ENDED.includes(this.store.job.state));
     this.tabs.again();
   }
 

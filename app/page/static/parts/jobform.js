@@ -1,6 +1,7 @@
 /** The form of a job and the job as JSON: two views of one object, of which the form changes what it knows. */
 
 import { el, fill } from "../html.js";
+import { formatLabels, readLabels } from "./edit.js";
 import { Hyperparameter } from "./hyperparameter.js";
 
 const STRATEGIES = { grid: "grid: every point", random: "random draws", tpe: "TPE: learns from earlier trials", halving_grid: "successive halving of a grid", halving_random: "successive halving of random draws", hyperband: "hyperband" };
@@ -24,6 +25,7 @@ export class JobForm {
     this.dataset = select("dataset", datasets.map((one) => [one.name, `${one.name}, ${one.train_samples.toLocaleString("en")} samples`]));
     this.samples = number("samples", { placeholder: "all" });
     this.model = select("model", models.map((one) => [one.name, one.name]));
+    this.model.addEventListener("change", () => this.changeModel());
     this.strategy = select("strategy", Object.entries(STRATEGIES));
     this.draws = number("draws");
     this.factor = number("factor");
@@ -59,7 +61,7 @@ export class JobForm {
     this.spec = spec;
     const { search = {}, evaluation = {}, limits = {}, fixed = {} } = spec, strategy = search.strategy ?? "grid";
     this.name.value = spec.name ?? "";
-    this.labels.value = Object.entries(spec.labels ?? {}).map((pair) => pair.join(": ")).join(", ");
+    this.labels.value = formatLabels(spec.labels);
     this.dataset.value = spec.dataset?.name ?? "mnist";
     this.samples.value = spec.dataset?.train_samples ?? "";
     this.model.value = spec.model ?? this.models[0].name;
@@ -80,6 +82,15 @@ export class JobForm {
     });
     fill(this.body, this.rows.map((/** @type {Hyperparameter} */ row) => row.node));
     this.showFields();
+  }
+
+  /** Another model has other hyperparameters: those that it does not have are no longer in the job. */
+  changeModel() {
+    const names = this.models.find((one) => one.name === this.model.value).hyperparameters.map((/** @type {any} */ one) => one.name);
+    const keep = (/** @type {any} */ object) => Object.fromEntries(Object.entries(object).filter(([name]) => names.includes(name)));
+    const spec = this.read(), space = spaceOf(spec.search.strategy);
+    this.write({ ...spec, fixed: keep(spec.fixed), search: { ...spec.search, [space]: [spec.search[space]].flat().map(keep)[0] } });
+    this.changed();
   }
 
   showFields() {
@@ -105,7 +116,7 @@ export class JobForm {
     return {
       ...rest,
       name: this.name.value || null,
-      labels: Object.fromEntries(this.labels.value.split(",").map((/** @type {string} */ one) => one.split(":").map((part) => part.trim())).filter((/** @type {string[]} */ pair) => pair[0])),
+      labels: readLabels(this.labels.value),
       dataset: { ...rest.dataset, name: this.dataset.value, train_samples: number(this.samples, null) },
       model: this.model.value,
       search: { ...kept, [space]: several ? search[space] : searched, ...(COUNTED.includes(strategy) && { n_iter: number(this.draws, 10) }), ...(STAGED.includes(strategy) && { factor: number(this.factor, 3) }) },

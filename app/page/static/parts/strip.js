@@ -4,40 +4,49 @@ import { explain, get, post, remove } from "../api.js";
 import { ENDED, accuracy, age, count, duration, params, size, title } from "../format.js";
 import { ask, copy, el, fill, say, toast } from "../html.js";
 import { Progress, labelChips, stateMark } from "./state.js";
+import { editJob } from "./edit.js";
 import { findTrouble } from "./trouble.js";
 
 const EXTENSIBLE = /** @type {Record<string, "n_iter"|"param_grid"|"max_resources">} */ ({ random: "n_iter", tpe: "n_iter", grid: "param_grid", halving_grid: "max_resources", halving_random: "max_resources" });
 const EXPLAINED = { n_iter: "How many trials in all", param_grid: "The whole grid, the old points in it, as JSON", max_resources: "Resources of the last rung" };
 
 export class Strip {
-  /** @param {string} id @param {() => void} look */
-  constructor(id, look) {
-    [this.path, this.look] = [`v1/jobs/${id}`, look];
+  /** @param {string} id @param {() => void} look @param {() => string} tag the job's ETag */
+  constructor(id, look, tag) {
+    [this.path, this.look, this.tag] = [`v1/jobs/${id}`, look, tag];
     this.id = id;
     this.name = el("h1");
     this.state = el("span");
     this.about = el("p.quiet");
+    this.note = el("p.note");
+    this.labels = el("span.chips");
     this.progress = new Progress();
     this.best = el("p.best");
     this.outcome = el("p.outcome");
     this.trouble = el("div");
     this.actions = el("div.buttons");
     this.node = el("section.strip", { "aria-label": "Job" },
-      el("div.heading", {}, this.name, this.state, el("span.grow"), this.actions), this.about, this.progress.node, this.best, this.outcome, this.trouble);
+      el("div.heading", {}, this.name, this.state, el("span.grow"), this.actions), this.about, this.note, this.progress.node, this.best, this.outcome, this.trouble);
   }
 
   /** @param {any} job */
   update(job) {
+    this.job = job;
     say(this.name, title(job));
     document.title = `${ENDED.includes(job.state) ? job.state : `${Math.round(job.progress * 100)}%`} ${title(job)} – Tunewell`;
     const model = typeof job.spec.model === "string" ? job.spec.model : "own network";
     this.progress.update(job);
+    say(this.note, job.note ?? "");
+    if (this.labelled !== JSON.stringify(job.labels)) {
+      this.labelled = JSON.stringify(job.labels);
+      fill(this.labels, labelChips(job.labels));
+    }
     fill(this.best, job.best && [el("span.quiet", {}, ENDED.includes(job.state) ? "Best " : "Best so far "), el("b", {}, accuracy(job.best.validation_accuracy)), " ",
       el("a", { href: `jobs/${this.id}/trials/${job.best.trial}` }, `trial ${job.best.trial}`), el("span.chips", {}, Object.entries(job.best.params).map(([name, value]) => el("span.chip", {}, params({ [name]: value }))))]);
     if (this.shown !== job.state + job.fits.failed) {
       this.shown = job.state + job.fits.failed;
       fill(this.state, stateMark(job.state));
-      fill(this.about, `${size(job)} · ${job.spec.dataset?.name ?? "?"} · ${model} · posted ${age(job.created_at)}`, el("span.chips", {}, labelChips(job.labels)));
+      fill(this.about, `${size(job)} · ${job.spec.dataset?.name ?? "?"} · ${model} · posted ${age(job.created_at)}`, this.labels);
       fill(this.actions, this.makeActions(job));
       this.describeEnd(job);
       if (job.state === "queued") findTrouble().then((trouble) => fill(this.trouble, trouble));
@@ -55,6 +64,7 @@ export class Strip {
       !ended && job.state !== "cancelling" && el("button.danger", { onclick: async () => (await ask("Stop this job? Its finished trials stay.", "Stop")) && this.call(() => post(`${this.path}/cancel`), "Stopping.") }, "Stop"),
       ended && job.fits.failed > 0 && act(`Retry ${count(job.fits.failed, "failed fit")}`, "retry", "The failed fits are trained again."),
       job.spec.search?.strategy in EXTENSIBLE && job.state !== "cancelling" && el("button", { onclick: () => this.extend(job) }, "Extend"),
+      el("button", { onclick: () => editJob(this.path, this.tag(), this.job, this.look) }, "Edit"),
       el("a.button", { href: `new?from=${this.id}` }, "Clone"),
       el("a.button", { href: `${this.path}/results?format=csv`, download: `${title(job)}.csv` }, "Results CSV"),
       el("button", { onclick: () => copy(location.href), title: "Copy the address of this view" }, "Share"),
