@@ -21,7 +21,7 @@ SPEC = {
     "dataset": {"name": "digits"},
     "search": {
         "strategy": "random",
-        "n_iter": 40,
+        "n_iter": 30,
         "param_distributions": {
             "learning_rate": {"distribution": "loguniform", "low": 0.0003, "high": 0.1},
             "dropout_rate": {"distribution": "uniform", "low": 0, "high": 0.7},
@@ -30,11 +30,13 @@ SPEC = {
         },
     },
     "fixed": {"epochs": 4, "filters": 8},
+    "evaluation": {"cv": 2},
     "labels": {"team": "vision"},
 }
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_real_search_looks_as_in_the_readme(browser: Browser, broker: Broker, tmp_path: Path) -> None:
     with live(tmp_path / "home", f"sqlite:///{tmp_path / 'tunewell.db'}", broker.url, workers=1) as service:
         address = service.post(SPEC)
@@ -44,7 +46,7 @@ def test_a_real_search_looks_as_in_the_readme(browser: Browser, broker: Broker, 
             page = watch.open(address.removeprefix("/v1/"))
             page.locator("#history [data-drawn]").wait_for()
             page.locator("#parallel [data-drawn]").wait_for()
-            expect(page.locator(".outcome")).to_contain_text("40 trials of 40 succeeded.")
+            expect(page.locator(".outcome")).to_contain_text("30 trials of 30 succeeded.")
             page.wait_for_timeout(500)
             picture = page.screenshot(path=PICTURE if os.environ.get("TUNEWELL_PICTURES") else tmp_path / "job.png")
     assert len(picture) < MAX_BYTES
