@@ -40,7 +40,7 @@ new PerformanceObserver((list) => list.getEntries().forEach((one) => {
 OURS = """() => {
   const charts = [...document.querySelectorAll("figure.chart")];
   const seen = charts.filter((one) => one.offsetParent && one.getBoundingClientRect().top < innerHeight);
-  const drawn = seen.filter((one) => one.querySelector(".canvas[data-drawn]"));
+  const drawn = seen.filter((one) => one.querySelector(".canvas[data-drawn], .canvas[hidden]"));
   if (!seen.length || drawn.length < seen.length) return false;
   window.drawnAt ??= performance.now();
   return performance.now() - Math.max(window.drawnAt, window.lastWork) > QUIET;
