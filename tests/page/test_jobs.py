@@ -113,3 +113,19 @@ def test_hostile_addresses_stay_text(desk: Watched, service: str, field: str) ->
     expect(page.get_by_text("No job fits the filters.")).to_be_visible()
     assert page.title() == "Tunewell"
     assert page.locator("img").count() == 0
+
+
+def test_filters_find_jobs_that_are_not_on_the_first_page(desk: Watched, service: str) -> None:
+    post(service, name="needle", labels={"team": "speech"})
+    for number in range(55):
+        post(service, name=f"hay-{number}")
+    page = desk.open("")
+    expect(page.locator("tr[data-row]")).to_have_count(50)
+    page.get_by_label("Search").fill("needle")
+    expect(page.locator("tr[data-row]")).to_contain_text(["needle"])
+    page.get_by_label("Search").fill("")
+    expect(page.locator("tr[data-row]")).to_have_count(50)
+    page.get_by_role("button", name="Show older jobs").click()
+    expect(page.locator("tr[data-row]")).to_have_count(56)
+    page.goto(f"{service}/?label=team:speech")
+    expect(page.locator("tr[data-row]")).to_contain_text(["needle"])

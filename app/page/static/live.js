@@ -12,7 +12,7 @@ const NO_STREAM_MS = 60000; // after a stream was refused, until the next try
 /**
  * Call `changed` with what is at a path, now and whenever it has changed, until it returns true. While the stream is
  * open, its events do that instead.
- * @param {string} path @param {(value: any, tag: string) => any} changed @param {(state: Connection, why?: any) => void} connection
+ * @param {string|(() => string)} path @param {(value: any, tag: string) => any} changed @param {(state: Connection, why?: any) => void} connection
  * @param {Stream} stream @returns {() => void} look at once
  */
 export function follow(path, changed, connection, stream) {
@@ -39,7 +39,7 @@ export function follow(path, changed, connection, stream) {
     if (running) return;
     running = true;
     try {
-      const found = await getIfChanged(path, tag);
+      const found = await getIfChanged(typeof path === "string" ? path : path(), tag);
       wait = found ? FASTEST_MS : Math.min(wait * 1.3, SLOWEST_MS);
       const now = found && (found.tag || JSON.stringify(found.value));
       if (!source) connection("polling");
@@ -69,5 +69,5 @@ export function follow(path, changed, connection, stream) {
     else look();
   });
   look();
-  return () => { [wait, over] = [FASTEST_MS, false]; look(); };
+  return () => { [wait, over, tag, text] = [FASTEST_MS, false, "", ""]; look(); };
 }

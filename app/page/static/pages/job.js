@@ -27,6 +27,9 @@ const BEST = 10;
 /** @param {HTMLElement} main @param {any} connection @param {string} id */
 export async function show(main, connection, id) {
   const store = new Store();
+  loadCharts();
+  /** @type {Promise<any>|null} asked for at once, beside the job */
+  let first = readTable(encodeURIComponent(id), 0).catch(() => null);
   const body = el("div", {}, el("p.quiet", {}, "Loading the trials …"));
   /** @type {Strip|null} */
   let strip = null;
@@ -36,7 +39,9 @@ export async function show(main, connection, id) {
     [store.job, store.tag] = [job, tag];
     if (!strip) fill(main, (strip = new Strip(id, () => look(), () => store.tag)).node, body);
     strip.update(job);
-    const changed = store.merge(await readTable(id, store.version));
+    const columns = (await first) ?? (await readTable(id, store.version));
+    first = null;
+    const changed = store.merge(columns);
     page ??= new JobPage(body, store, id);
     page.changed(changed);
     return ENDED.includes(job.state);

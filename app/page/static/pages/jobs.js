@@ -10,6 +10,9 @@ import { findTrouble } from "../parts/trouble.js";
 import { param, setParams } from "../view.js";
 
 const PAGE = 50;
+const LABEL = /^\w[\w-]*:\w[\w-]*$/;
+const MAX_TEXT = 100;
+const FILTER_MS = 250;
 const STATES = ["queued", "running", "paused", "cancelling", ...ENDED];
 
 /** @type {Map<string, Row>} */
@@ -53,12 +56,21 @@ class Row {
   }
 }
 
+/** The list that the address asks for; what the service would refuse is left to `matches`. @param {number} size */
+function listPath(size) {
+  const query = new URLSearchParams({ page_size: String(size) });
+  if (STATES.includes(param("state"))) query.set("state", param("state"));
+  if (LABEL.test(param("label"))) query.set("label", param("label"));
+  if (param("q").trim()) query.set("q", param("q").trim().slice(0, MAX_TEXT));
+  return `v1/jobs?${query}`;
+}
+
 /** @param {any} job */
 function matches(job) {
-  const [state, label, text] = [param("state"), param("label"), param("q").toLowerCase()];
+  const [state, label, text] = [param("state"), param("label"), param("q").trim().toLowerCase()];
   if (state && job.state !== state) return false;
   if (label && !Object.entries(job.labels).some(([key, value]) => `${key}:${value}` === label)) return false;
-  return !text || [job.id, job.name ?? "", ...Object.entries(job.labels).flat()].some((one) => one.toLowerCase().includes(text));
+  return !text || [job.id, job.name ?? "", job.note, ...Object.entries(job.labels).flat()].some((one) => one.toLowerCase().includes(text));
 }
 
 /** @param {number} wanted @returns {Promise<{items: any[], more: boolean}>} the newest jobs */
@@ -66,7 +78,7 @@ async function readJobs(wanted) {
   const items = [];
   let token = "";
   while (items.length < wanted) {
-    const page = await get(`v1/jobs?page_size=${Math.min(100, wanted - items.length)}&page_token=${token}`);
+    const page = await get(`${listPath(Math.min(100, wanted - items.length))}&page_token=${token}`);
     items.push(...page.items);
     token = page.next_page_token;
     if (!token) return { items, more: false };
@@ -79,7 +91,8 @@ export async function show(main, connection) {
   const body = el("tbody"), trouble = el("div"), actions = el("div.buttons"), none = el("p.quiet");
   const more = el("button", { onclick: () => { shown += 200; look(); } }, "Show older jobs");
   /** @param {Record<string, string>} changes */
-  const filter = (changes) => { setParams(changes); draw(); };
+  const filter = (changes) => { setParams(changes); draw(); clearTimeout(timer); timer = setTimeout(() => look(), FILTER_MS); };
+  let timer = 0;
   const state = el("select", { "aria-label": "State", onchange: () => filter({ state: state.value }) },
     el("option", { value: "" }, "all states"), STATES.map((one) => el("option", { value: one }, one)));
   const search = el("input", { type: "search", placeholder: "Search names, labels, ids", "aria-label": "Search", value: param("q"), oninput: () => filter({ q: search.value }) });
@@ -130,7 +143,7 @@ export async function show(main, connection) {
       el("div.scroll", {}, el("table.list", {}, el("thead", {}, el("tr", {}, ["", "State", "Name", "Progress", "Best validation accuracy", "Search", "Posted"].map((name) => el("th", { scope: "col" }, name || el("span.unseen", {}, "Select"))))), body)), none, more);
   };
   const update = async (/** @type {any} */ newest) => {
-    if (!newest.items.length) {
+    if (!newest.items.length && !param("q") && !param("state") && !param("label")) {
       built = false;
       return showFirstRun(main, await findTrouble());
     }
@@ -141,14 +154,14 @@ export async function show(main, connection) {
     draw();
     fill(trouble, jobs.some((job) => job.state === "queued") && (await findTrouble()));
   };
-  const look = follow(`v1/jobs?page_size=${PAGE}`, update, connection, { path: () => "v1/events", on: {
+  const look = follow(() => listPath(PAGE), update, connection, { path: () => "v1/events", on: {
     job: (job) => {
       const at = jobs.findIndex((one) => one.id === job.id);
-      if (at < 0) return look();
+      if (at < 0) return matches(job) && look();
       jobs[at] = job;
       draw();
     },
-    deleted: ({ id }) => { jobs = jobs.filter((job) => job.id !== id); if (jobs.length) draw(); else look(); },
+    deleted: ({ id }) => { jobs = jobs.filter((job) => job.id !== id); draw(); if (!jobs.length) look(); },
   } });
   setInterval(() => rows.forEach((row) => row.update(row.job)), 10000);
 }
