@@ -12,6 +12,7 @@ from app.main import create_app
 from app.page import pages
 from tests.conftest import SilentHouse
 from tests.support.browser import Watched, serve, watched
+from tests.support.searches import article
 
 ADDRESSES = ("/", "/new", "/compare", "/jobs/some", "/jobs/some/trials/3")
 
@@ -106,3 +107,18 @@ def test_unknown_jobs_are_said_to_be_unknown(browser: Browser, service: str) -> 
     with watched(browser, service, allow=["404"]) as watch:
         page = watch.open("jobs/00000000-0000-4000-8000-000000000000")
         expect(page.get_by_role("alert")).to_contain_text("No such job")
+
+
+def test_without_the_libraries_the_page_says_what_is_missing(
+    browser: Browser, sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LIBRARIES", dict.fromkeys(pages.LIBRARIES, "not/installed"))
+    with (
+        serve(create_app(sqlite_engine, SilentHouse)) as url,
+        watched(browser, url, allow=["404", "MIME type", "stylesheet"]) as watch,
+    ):
+        page = watch.open(f"jobs/{article(url, sqlite_engine)}")
+        expect(page.get_by_text("Charts are missing, since ECharts is not installed: run make install")).to_be_visible()
+        expect(page.locator("#history .sentence")).to_contain_text("24 trials, best 0.9490")
+        page.get_by_role("tab", name="Trials").click()
+        expect(page.get_by_text("The table needs Tabulator, which is not installed")).to_be_visible()

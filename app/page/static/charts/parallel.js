@@ -26,7 +26,7 @@ export function makeParallel(store, open) {
     id: "parallel", title: "Parallel coordinates", open, pick: (one) => store.pick(one),
     trials: () => store.scored(), describe: (one) => describeTrial(store, one).replaceAll("\n", ", "),
     rows: () => trialRows(store, store.selected),
-    sentence: () => `Each line is a trial; drag along an axis to select, click it to undo. ${describeSelection(store)}`,
+    sentence: () => (store.ranked.length ? `Each line is a trial; drag along an axis to select, click it to undo. ${describeSelection(store)}` : "A line for each trial, once there are any."),
     marks: () => [{ id: "picked", type: "parallel", silent: true, z: 5, lineStyle: { width: 3, color: colours().ink, opacity: 1 }, inactiveOpacity: 1,
       data: [...store.picked].filter((one) => (store.score[one] ?? null) !== null).map(row) }],
     made: (made) => made.on("axisareaselected", (/** @type {any} */ event) => takeArea(event)),
