@@ -19,7 +19,8 @@ from tests.support import servers
 from tests.support.service_double import SPEC, Service, running_service
 
 SYSTEM = Path(__file__).parent / "system"
-LONGEST = {"system", "worker", "page"}  # run first: started last, one of these files would leave the other processes idle
+# Run first: started last, one of these files would leave the other processes idle.
+LONGEST = {"system", "worker", "page"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
