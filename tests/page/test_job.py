@@ -40,6 +40,12 @@ ACT = """async ([chart, action]) => {
     const library = await import(document.querySelector("script[src]").src.replace("main.js", "lib/echarts.mjs"));
     library.getInstanceByDom(document.querySelector(`#${chart} .canvas`)).dispatchAction(action);
 }"""
+PIXEL = """async ([chart, value]) => {
+    const library = await import(document.querySelector("script[src]").src.replace("main.js", "lib/echarts.mjs"));
+    const canvas = document.querySelector(`#${chart} .canvas`), box = canvas.getBoundingClientRect();
+    const [x, y] = library.getInstanceByDom(canvas).convertToPixel("grid", value);
+    return [box.x + x, box.y + y];
+}"""
 ZOOM = """async (chart) => {
     const library = await import(document.querySelector("script[src]").src.replace("main.js", "lib/echarts.mjs"));
     const option = library.getInstanceByDom(document.querySelector(`#${chart} .canvas`)).getOption();
@@ -393,3 +399,55 @@ def test_importance_is_drawn_with_its_interval_or_says_why_not(
     page = desk.open(f"jobs/{few}")
     page.locator("#importance").scroll_into_view_if_needed()
     expect(page.locator("#importance")).to_contain_text("20")
+
+
+def test_two_tabs_on_two_processes_show_the_same(browser: Browser, service: str, sqlite_engine: Engine) -> None:
+    with serve(create_app(sqlite_engine, SilentHouse)) as other:
+        job_id = article(service, sqlite_engine, 3)
+        with watched(browser, service) as first, watched(browser, other) as second:
+            here, there = first.open(f"jobs/{job_id}"), second.open(f"jobs/{job_id}")
+            drive(sqlite_engine, job_id, steady, 5)
+            for page in (here, there):
+                expect(page.get_by_text("8 of 82 fits")).to_be_visible()
+            here.get_by_role("button", name="Stop").click()
+            here.get_by_role("dialog").get_by_role("button", name="Stop").click()
+            for page in (here, there):
+                expect(page.locator(".strip .state")).to_contain_text("cancelled")
+                expect(page.locator("#connection")).to_have_text("ended")
+
+
+def test_a_cell_of_the_heat_map_selects_its_trials(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    page = desk.open(f"jobs/{article(service, sqlite_engine)}?tab=plots&x=num_neurons&y=learning_rate")
+    page.locator("#heat").scroll_into_view_if_needed()
+    wait_for_drawing(page, "heat")
+    expect(page.locator("#heat .sentence")).to_contain_text("best at num_neurons")
+    box = page.locator("#heat .canvas").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 180, box["y"] + 280)
+    expect(page.locator(SELECTED)).to_have_text("3 of 27 selected")
+    assert "on.num_neurons=128..128" in page.url and "on.learning_rate=0.01..0.01" in page.url
+
+
+def test_dragging_on_an_axis_selects_and_a_click_undoes(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    page = desk.open(f"jobs/{article(service, sqlite_engine)}")
+    wait_for_drawing(page, "history", "parallel")
+    box = page.locator("#parallel .canvas").bounding_box()
+    assert box
+    across, top = box["x"] + box["width"] - 60, box["y"] + 40  # the accuracy's axis, and its upper end
+    page.mouse.move(across, top + 2)
+    page.mouse.down()
+    page.mouse.move(across, top + 60, steps=5)
+    page.mouse.up()
+    expect(page.get_by_role("button", name="accuracy: 0.9")).to_be_visible()
+    expect(page.locator(SELECTED)).not_to_have_text("27 of 27 selected")
+    page.mouse.click(across, top + 200)
+    expect(page.locator(SELECTED)).to_have_text("27 of 27 selected")
+
+
+def test_a_point_is_picked_by_a_click(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    page = desk.open(f"jobs/{article(service, sqlite_engine)}")
+    wait_for_drawing(page, "history", "parallel")
+    x, y = page.evaluate(PIXEL, ["history", [26, 0.884]])
+    page.mouse.click(x, y)
+    expect(page.locator("section.picked")).to_contain_text("Trial 26")
+    assert "pick=26" in page.url

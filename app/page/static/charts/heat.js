@@ -76,7 +76,7 @@ export function makeHeat(store) {
         grid: { left: 90, right: 80, top: 20, bottom: 56 },
         xAxis: axisLook({ type: "category", data: across.map((one) => one.label), name: x, nameLocation: "middle", nameGap: 34 }),
         yAxis: axisLook({ type: "category", data: upwards.map((one) => one.label), name: y, nameLocation: "end" }),
-        visualMap: { min: Math.min(...means), max: Math.max(...means) || 1, calculable: false, right: 0, top: "middle", itemHeight: 160, textStyle: { color: ink }, formatter: (/** @type {number} */ value) => write(value), inRange: { color: better() > 0 ? scale : [...scale].reverse() } },
+        visualMap: { min: Math.min(...means), max: Math.max(...means) || 1, calculable: false, right: 0, top: "middle", itemHeight: 160, text: [write(Math.max(...means)), write(Math.min(...means))], textStyle: { color: ink }, inRange: { color: better() > 0 ? scale : [...scale].reverse() } },
         series: [{ id: "cells", type: "heatmap", itemStyle: { borderColor: panel, borderWidth: 1 }, data: all.map((one) => ({ value: [one.i, one.j, one.mean], count: one.count })),
           label: { show: all.length <= 60, formatter: (/** @type {any} */ item) => write(item.value[2]), fontSize: 11 },
           tooltip: { formatter: (/** @type {any} */ item) => `${x} ${across[item.value[0]].label}\n${y} ${upwards[item.value[1]].label}\nmean ${write(item.value[2])} of ${item.data.count} trials` } }],

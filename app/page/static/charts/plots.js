@@ -60,7 +60,8 @@ function meansBy(store, name) {
 
 /** @param {{value: any, mean: number}[]} means @param {import("../axes.js").Axis} axis */
 function describeMeans(means, axis) {
-  if (means.length < 2) return `${axis.log ? "Logarithmic" : "Linear"} axis${axis.numeric ? ` from ${short(axis.low)} to ${short(axis.high)}` : ""}.`;
+  if (means.length < 2 && !axis.numeric) return axis.choices.join(", ");
+  if (means.length < 2) return `${axis.log ? "Logarithmic" : "Linear"} axis from ${short(axis.low)} to ${short(axis.high)}.`;
   const sorted = [...means].sort((a, b) => b.mean - a.mean), last = sorted[sorted.length - 1];
   return `Best on average at ${short(sorted[0].value)} (${accuracy(sorted[0].mean)}), worst at ${short(last.value)} (${accuracy(last.mean)}).`;
 }
