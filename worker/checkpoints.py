@@ -7,11 +7,14 @@ import shutil
 import time
 from contextlib import suppress
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.tuning.settings import settings
 from worker.cnn.state import Epoch, Snapshot
@@ -96,12 +99,9 @@ class FitCheckpoints:
 
 def _read(path: Path) -> Snapshot | None:
     try:
-        # Opened here, because numpy does not close a file that it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if damaged := stored.zip.testzip():  # each part's checksum; numpy verifies only what it reads
-                raise ValueError(f"the checksum of {damaged} is wrong")
-            arrays = [stored[str(number)] for number in range(len(stored.files) - 1)]
-            rows = json.loads(stored["epochs"].tobytes())
+        with ZipFile(path) as stored:
+            arrays = [_read_array(stored, str(number)) for number in range(len(stored.namelist()) - 1)]
+            rows = json.loads(_read_array(stored, "epochs").tobytes())
         return Snapshot([Epoch(*row) for row in rows], arrays)
     except FileNotFoundError:
         return None
@@ -109,6 +109,12 @@ def _read(path: Path) -> Snapshot | None:
         log.warning("checkpoint not readable: the fit starts anew", extra={"reason": type(error).__name__})
         _delete(path)
         return None
+
+
+def _read_array(stored: ZipFile, name: str) -> NDArray[Any]:
+    """One of the arrays that `np.savez` has written; its checksum is verified, as `np.load` does not always."""
+    array: NDArray[Any] = np.lib.format.read_array(BytesIO(stored.read(f"{name}.npy")), allow_pickle=False)
+    return array
 
 
 def _write(path: Path, snapshot: Snapshot) -> None:
