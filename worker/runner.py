@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -122,9 +122,9 @@ class Claimant:
         """The next fit of the job whose turn it is."""
         return retry_until_done(self._claim_next, self.stopping)
 
-    def propose_next(self) -> bool:
-        """Propose the next trial of a model-based search; False if none can be born."""
-        birth = retry_until_done(self._find_birth, self.stopping)
+    def propose_next(self, job_id: UUID | None = None) -> bool:
+        """Propose the next trial of this job, or else of any model-based search; False if none can be born."""
+        birth = retry_until_done(partial(self._find_birth, job_id), self.stopping)
         if birth is None:
             return False
         from worker.proposals import propose_candidate  # outside any transaction: it takes a while
@@ -158,21 +158,26 @@ class Claimant:
             with reading(self.engine) as session:
                 jobs = claims.list_claimable(session, self.worker)
             for job_id, _ in jobs:
-                try:
-                    with writing(self.engine) as session:
-                        if claim := claims.claim(session, job_id, self.worker, self.message_id):
-                            return claim
-                except UnreadableSpec as error:
-                    _warn_once(str(job_id), str(error))
+                # Or else a search whose turn it is would wait until no other job has any fits.
+                if claim := self._claim(job_id) or (self.propose_next(job_id) and self._claim(job_id)):
+                    return claim
         except AWAY:
             if retry_until_done(self._holds_orphaned, self.stopping) and self._commit(self._release_orphaned):
                 log.warning("claim released: the response to its commit was lost")
             raise
         return None
 
-    def _find_birth(self) -> Birth | None:
+    def _claim(self, job_id: UUID) -> Claim | None:
+        try:
+            with writing(self.engine) as session:
+                return claims.claim(session, job_id, self.worker, self.message_id)
+        except UnreadableSpec as error:
+            _warn_once(str(job_id), str(error))
+            return None
+
+    def _find_birth(self, job_id: UUID | None) -> Birth | None:
         with reading(self.engine) as session:
-            return find_birth(session)
+            return find_birth(session, job_id)
 
     def _expects_fits(self) -> bool:
         with reading(self.engine) as session:

@@ -15,7 +15,7 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.extending import extend_job
 from app.tuning.jobs.tables import JobState, Origin, State
 from app.tuning.search.candidates import draw_candidates
-from tests.support.ledger import Ledger, scored, spec
+from tests.support.ledger import Ledger, grid, scored, spec
 from tests.worker.test_runner import run as run_worker
 from worker.proposals import propose_candidate
 
@@ -208,4 +208,14 @@ def test_workers_propose_what_they_train(engine: Engine) -> None:
     assert run_worker(engine, lambda claim, _: scored(0.5 + claim.trial_number / 100), most=50) == 9
     job = ledger.job(job_id)
     assert (job.state, job.trials_succeeded, job.best_trial) == (JobState.SUCCEEDED, 8, 7)
+    ledger.audit()
+
+
+def test_a_search_is_not_kept_waiting_by_jobs_that_always_have_fits(engine: Engine) -> None:
+    ledger = Ledger(engine, audit_every=0)
+    other = ledger.post(grid(30, evaluation={"validation_split": 0.5}))
+    job_id = ledger.post(spec({**SEARCH, "n_iter": 8}, evaluation={"validation_split": 0.5}))
+    assert run_worker(engine, lambda claim, _: scored(0.5), most=20) == 20
+    assert ledger.job(job_id).state == JobState.SUCCEEDED
+    assert ledger.job(other).fits_succeeded == 11
     ledger.audit()

@@ -24,12 +24,13 @@ class Birth(NamedTuple):
     running: list[dict[str, Value]]
 
 
-def find_birth(session: Session) -> Birth | None:
-    """The next trial of any job that can be born now."""
+def find_birth(session: Session, job_id: UUID | None = None) -> Birth | None:
+    """The next trial of this job, or else of any job, that can be born now."""
     jobs = select(Job.id, Job.spec).where(Job.state.in_(ACTIVE_JOB), Job.unborn > 0)
-    for job_id, stored in session.execute(jobs.order_by(Job.fits_running, Job.created_at)).all():
+    jobs = jobs.where(Job.id == job_id) if job_id else jobs
+    for found, stored in session.execute(jobs.order_by(Job.fits_running, Job.created_at)).all():
         spec = read_spec_or_none(stored)
-        if spec and (birth := _find_birth(session, job_id, spec)):
+        if spec and (birth := _find_birth(session, found, spec)):
             return birth
     return None
 
