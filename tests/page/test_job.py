@@ -46,6 +46,10 @@ PIXEL = """async ([chart, value]) => {
     const [x, y] = library.getInstanceByDom(canvas).convertToPixel("grid", value);
     return [box.x + x, box.y + y];
 }"""
+INK = """async (chart) => {
+    const library = await import(document.querySelector("script[src]").src.replace("main.js", "lib/echarts.mjs"));
+    return library.getInstanceByDom(document.querySelector(`#${chart} .canvas`)).getOption().textStyle.color;
+}"""
 ZOOM = """async (chart) => {
     const library = await import(document.querySelector("script[src]").src.replace("main.js", "lib/echarts.mjs"));
     const option = library.getInstanceByDom(document.querySelector(`#${chart} .canvas`)).getOption();
@@ -451,3 +455,15 @@ def test_a_point_is_picked_by_a_click(desk: Watched, service: str, sqlite_engine
     page.mouse.click(x, y)
     expect(page.locator("section.picked")).to_contain_text("Trial 26")
     assert "pick=26" in page.url
+
+
+def test_dark_charts_are_printed_on_light_ground(browser: Browser, service: str, sqlite_engine: Engine) -> None:
+    with watched(browser, service, "dark") as watch:
+        page = watch.open(f"jobs/{article(service, sqlite_engine)}")
+        wait_for_drawing(page, "history", "parallel")
+        colour = page.evaluate(INK, "history")
+        page.emulate_media(media="print")
+        page.wait_for_function("document.querySelector('#history .canvas').dataset.drawn > 1")
+        assert page.evaluate(INK, "history") != colour
+        expect(page.get_by_role("tab", name="Trials")).to_be_hidden()
+        assert page.evaluate("getComputedStyle(document.documentElement).color") == "rgb(27, 31, 36)"

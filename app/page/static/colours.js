@@ -12,6 +12,7 @@ const SCALES = {
 /** @type {Colours|null} */
 let known = null;
 addEventListener("theme", () => { known = null; });
+matchMedia("print").addEventListener("change", () => { known = null; }); // paper is light
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("theme")));
 
 /** @returns {Colours} */

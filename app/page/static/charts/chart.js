@@ -54,7 +54,7 @@ export class Chart {
     }, { rootMargin: "200px" }).observe(this.node);
     new ResizeObserver(() => this.chart?.resize()).observe(this.canvas);
     addEventListener("theme", () => this.update());
-    addEventListener("beforeprint", () => this.draw());
+    matchMedia("print").addEventListener("change", () => this.node.offsetParent && this.draw().then(() => this.chart?.getZr().flush()));
   }
 
   /** What it shows has changed. */
