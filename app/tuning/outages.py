@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -59,6 +60,7 @@ class Standing(Enum):
 
 
 _standings: dict[URL, Standing] = {}
+_changing = threading.Lock()  # so that of several threads only one logs
 
 
 def database_standing(engine: Engine) -> Standing:
@@ -74,14 +76,15 @@ def log_outages(engine: Engine, failed: Standing) -> Iterator[None]:
     except AWAY as error:
         # That an impatient transaction did not get a lock shows only that somebody else writes.
         if not (is_locked(error) and "patience" in engine.get_execution_options()):
-            if database_standing(engine) is Standing.WELL:
+            with _changing:
+                was = database_standing(engine)
+                if was is not Standing.AWAY:
+                    _standings[engine.url] = failed
+            if was is Standing.WELL:
                 log.warning("database away", extra={"reason": explain_failure(error)})
-            if database_standing(engine) is not Standing.AWAY:
-                _standings[engine.url] = failed
         raise
     # A server that can be read may still be read-only.
-    if database_standing(engine) in (Standing.AWAY, failed):
-        _standings.pop(engine.url, None)
+    if database_standing(engine) in (Standing.AWAY, failed) and _standings.pop(engine.url, None) is not None:
         log.warning("database back")
 
 

@@ -105,7 +105,7 @@ def test_one_selection_is_shared_by_charts_and_table(desk: Watched, service: str
     )
     expect(page.locator(SELECTED)).to_have_text("18 of 27 selected")
     assert "on.learning_rate=0.01" in page.url
-    page.wait_for_function("document.querySelector('#history .canvas').dataset.drawn > 1")
+    page.wait_for_function("() => document.querySelector('#history .canvas').dataset.drawn > 1")
     assert page.evaluate(POINTS, ["history", "selected"]) == 16
     page.get_by_label("Select trials by terms").fill("accuracy>0.94")
     expect(page.locator(SELECTED)).to_have_text("4 of 27 selected")
@@ -463,7 +463,7 @@ def test_dark_charts_are_printed_on_light_ground(browser: Browser, service: str,
         wait_for_drawing(page, "history", "parallel")
         colour = page.evaluate(INK, "history")
         page.emulate_media(media="print")
-        page.wait_for_function("document.querySelector('#history .canvas').dataset.drawn > 1")
+        page.wait_for_function("() => document.querySelector('#history .canvas').dataset.drawn > 1")
         assert page.evaluate(INK, "history") != colour
         expect(page.get_by_role("tab", name="Trials")).to_be_hidden()
         assert page.evaluate("getComputedStyle(document.documentElement).color") == "rgb(27, 31, 36)"

@@ -63,6 +63,8 @@ FITS: list[Hyperparameters] = [
     {"optimizer": "adam", "l1": 0.0005, "l2": 0.01},
     {"optimizer": "adam", "num_neurons": 600, "filters": 160, "epochs": 1},
 ]
+# The first test here also frees the graphs of all tests before it in its process.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize("changes", NETWORKS, ids=named)
