@@ -24,8 +24,7 @@ from app.api.topics import Topic
 from app.tuning.database import impatient, reading
 from app.tuning.outages import AWAY
 
-READ_SECONDS = 1.0  # between two reads
-HINTED_SECONDS = 0.4  # the same, if a worker has said that something has changed
+READ_SECONDS = 1.0  # between two reads, or between the last change and one that a worker's hint leads to
 STOP_CHECK_SECONDS = 0.2  # between two looks whether the server stops
 LOCK_PATIENCE_SECONDS = 2.0  # for a lock: the next read comes soon
 log = logging.getLogger("tunewell.api")
@@ -43,6 +42,7 @@ class Watcher:
         self._reads = asyncio.Lock()
         self._changed = asyncio.Event()
         self._hinted = threading.Event()
+        self._woke = 0.0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self.streams = 0
@@ -100,14 +100,16 @@ class Watcher:
 
     async def _rest(self) -> None:
         began = time.monotonic()
-        while not self._closing and time.monotonic() < began + (
-            HINTED_SECONDS if self._hinted.is_set() else READ_SECONDS
-        ):
+        while not self._closing and not self._is_due(began):
             await asyncio.sleep(STOP_CHECK_SECONDS)
             # uvicorn waits for open streams before it ends the app: these have to end by themselves.
             if is_server_stopping():
                 self._stop()
         self._hinted.clear()
+
+    def _is_due(self, began: float) -> bool:
+        last = self._woke if self._hinted.is_set() else began
+        return time.monotonic() >= last + READ_SECONDS
 
     async def _look(self) -> None:
         topics = [topic for topic, _ in self._topics.values()]
@@ -136,6 +138,7 @@ class Watcher:
         self._wake()
 
     def _wake(self) -> None:
+        self._woke = time.monotonic()
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -3,12 +3,27 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from scipy.stats import binomtest, rankdata
-from sqlalchemy import ColumnElement, Row, Text, and_, cast, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Integer,
+    Row,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Session
 
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
@@ -126,18 +141,29 @@ def rank_trials(session: Session, job_id: UUID, trials: Sequence[Trial | Row[Any
     pairs = sorted(set(known), reverse=True)
     if not pairs:
         return {}
-    gaps = [
-        select(func.count()).where(Trial.job_id == job_id, *_between(higher, pair)).scalar_subquery()
-        for higher, pair in zip([None, *pairs], pairs, strict=False)
-    ]
-    better = session.execute(select(*gaps)).one()
-    return {pair: 1 + int(count) for pair, count in zip(pairs, np.cumsum(better), strict=True)}
+    size = 1 << (len(pairs) - 1).bit_length()  # so that few statements are kept; from the last pair to itself is none
+    padded = [*pairs, *pairs[-1:] * (size - len(pairs))]
+    bounds = {
+        f"{name}{index}": bound for index, pair in enumerate(padded) for name, bound in zip("na", pair, strict=True)
+    }
+    better = session.execute(_count_gaps(size), {"job": job_id, **bounds}).one()
+    return {pair: 1 + int(count) for pair, count in zip(pairs, np.cumsum(better), strict=False)}
 
 
-def _between(higher: tuple[int, float] | None, pair: tuple[int, float]) -> list[ColumnElement[bool]]:
+@lru_cache(maxsize=16)
+def _count_gaps(pairs: int) -> Select[Any]:
+    """How many trials stand above the first of so many pairs, and between each and the one before.
+
+    Kept, since to make it takes longer than to execute it.
+    """
     standing = tuple_(Trial.n_resources, Trial.validation_accuracy)
-    upper = [standing <= tuple_(*higher)] if higher is not None else []
-    return [Trial.validation_accuracy.is_not(None), standing > tuple_(*pair), *upper]
+    bounds = [
+        tuple_(bindparam(f"n{index}", type_=Integer), bindparam(f"a{index}", type_=Float)) for index in range(pairs)
+    ]
+    mine = select(func.count()).where(Trial.job_id == bindparam("job"), Trial.validation_accuracy.is_not(None))
+    above = [mine.where(standing > bound) for bound in bounds]
+    gaps = [*above[:1], *(one.where(standing <= higher) for one, higher in zip(above[1:], bounds, strict=False))]
+    return select(*(gap.scalar_subquery() for gap in gaps))
 
 
 def list_fits(session: Session, job_id: UUID, number: int) -> list[Fit]:
