@@ -26,6 +26,7 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
     "strategies.checkpoints": "checkpointing",
     "strategies.live": "live",
     "page": "page",
+    "page.streams": "streams",
     "throughput.workers": "scaling",
     "throughput.claims": "claimants",
 }
