@@ -108,8 +108,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
-class SilentHouse(Housekeeper):
-    """Keeps no house of itself; it counts how often it was told of new work."""
+class IdleHousekeeper(Housekeeper):
+    """Does no chores; it counts how often it was told of new work."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
@@ -131,14 +131,14 @@ class SilentHouse(Housekeeper):
 @pytest.fixture
 def client(engine: Engine) -> Iterator[TestClient]:
     """The service on each kind of database, without a broker: what would be woken is counted."""
-    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as made:
+    with TestClient(create_app(engine, IdleHousekeeper), raise_server_exceptions=False) as made:
         yield made
 
 
 @pytest.fixture
 def sqlite_client(sqlite_engine: Engine) -> Iterator[TestClient]:
     """The service where one kind of database is enough."""
-    with TestClient(create_app(sqlite_engine, SilentHouse), raise_server_exceptions=False) as made:
+    with TestClient(create_app(sqlite_engine, IdleHousekeeper), raise_server_exceptions=False) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""House-keeping: fits whose lease has run out go back, jobs that nobody works on are woken, deleted rows are dropped.
+"""Housekeeping: fits whose lease has run out go back, jobs that nobody works on are woken, deleted rows are dropped.
 
 It runs in every API process; several at once do no harm.
 """
@@ -31,7 +31,7 @@ LEASE_EXPIRED: ErrorRecord = {
     "message": f"no sign of life for {LEASE_SECONDS:.0f} seconds: the worker died, hangs or cannot reach the database",
     "traceback": None,
 }
-log = logging.getLogger("tunewell.house")
+log = logging.getLogger("tunewell.housekeeping")
 
 
 def requeue_expired(engine: Engine, watch: Watch[AttemptKey]) -> None:
@@ -85,10 +85,10 @@ def drop_old_keys(engine: Engine) -> None:
 
 
 class Housekeeper(threading.Thread):
-    """Keeps house every two seconds, and wakes workers at once when nudged."""
+    """Does its chores every two seconds, and wakes workers at once when nudged."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(name="house", daemon=True)
+        super().__init__(name="housekeeping", daemon=True)
         self._engine, self._impatient = engine, impatient(engine, PATIENCE_SECONDS)
         self._watch = Watch[AttemptKey]()
         self._presence = Watch[str]()
@@ -100,7 +100,7 @@ class Housekeeper(threading.Thread):
         self.prepared = False  # the database is on the newest schema
 
     def prepare(self) -> None:
-        """Bring the database to the newest schema; where it is away, house-keeping goes on trying."""
+        """Bring the database to the newest schema; where it is away, housekeeping goes on trying."""
         self.prepared = self._try(migrate_in_subprocess, self._engine)
 
     def nudge(self) -> None:
@@ -156,12 +156,12 @@ class Housekeeper(threading.Thread):
             self._troubles[name] = foreseen
             return False
         if self._troubles.pop(name, True) is False:
-            log.warning("house-keeping goes on", extra={"chore": name})
+            log.warning("housekeeping goes on", extra={"chore": name})
         return True
 
     def _tell(self, chore: str, error: Exception, foreseen: bool) -> None:
         extra = {"chore": chore, "reason": outages.explain_failure(error)}
         if not foreseen:
-            log.error("house-keeping fails", extra=extra, exc_info=error)
+            log.error("housekeeping fails", extra=extra, exc_info=error)
         elif not isinstance(error, AWAY) or not self.prepared:  # else the database's own line says it
-            log.warning("house-keeping waits", extra=extra)
+            log.warning("housekeeping waits", extra=extra)

@@ -15,11 +15,11 @@ from app.tuning import broker as queue
 from app.tuning import housekeeping
 from app.tuning.database import LOCK_SECONDS, connect, reading, try_writing, writing
 from app.tuning.jobs.tables import Job
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import grid, post
 from tests.support.ledger import Ledger
 from tests.support.ledger import grid as spec
-from tests.support.refusing import problem
+from tests.support.rejecting import problem
 from tests.support.servers import Broker, Postgres
 
 
@@ -68,7 +68,7 @@ def test_a_frozen_broker_does_not_block_requests(sqlite_engine: Engine, own_brok
 
 def test_requests_get_503_while_the_database_is_down_and_succeed_once_it_is_back(postgres: Postgres) -> None:
     engine = connect(postgres.new_database())
-    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
+    with TestClient(create_app(engine, IdleHousekeeper), raise_server_exceptions=False) as client:
         job_id = post(client, grid(2))["id"]
         postgres.kill()
         try:
@@ -103,7 +103,7 @@ def test_requests_get_503_while_the_database_is_down_and_succeed_once_it_is_back
 
 def test_terminated_connections_are_replaced(postgres: Postgres) -> None:
     engine = connect(postgres.new_database())
-    with TestClient(create_app(engine, SilentHouse)) as client:
+    with TestClient(create_app(engine, IdleHousekeeper)) as client:
         post(client, grid(1))
         for _ in range(3):
             postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
@@ -162,7 +162,7 @@ def test_the_service_is_degraded_while_a_housekeeping_task_fails(
 
 def test_the_service_is_not_ready_on_a_read_only_file(migrated_sqlite: Path, own_broker: Broker) -> None:
     engine = connect(f"sqlite:///file:{migrated_sqlite}?mode=ro&uri=true")
-    with TestClient(create_app(engine, SilentHouse), raise_server_exceptions=False) as client:
+    with TestClient(create_app(engine, IdleHousekeeper), raise_server_exceptions=False) as client:
         assert client.get("/v1/jobs").status_code == 200
         response = client.get("/readyz")
         problem(response, 503)
@@ -172,7 +172,7 @@ def test_the_service_is_not_ready_on_a_read_only_file(migrated_sqlite: Path, own
 
 
 def test_readyz_does_not_wait_for_another_writer(sqlite_engine: Engine, own_broker: Broker) -> None:
-    with TestClient(create_app(sqlite_engine, SilentHouse)) as client, writing(sqlite_engine) as session:
+    with TestClient(create_app(sqlite_engine, IdleHousekeeper)) as client, writing(sqlite_engine) as session:
         session.execute(text("SELECT 1"))
         started = time.monotonic()
         assert readyz(client) == "ok"

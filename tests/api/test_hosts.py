@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 
 from app.main import create_app
 from app.tuning.settings import Settings, settings
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import grid
 from tests.support.live import live
-from tests.support.refusing import problem
+from tests.support.rejecting import problem
 
 Serve = Callable[..., TestClient]
 
@@ -29,7 +29,7 @@ def serve(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
         monkeypatch.setattr("sys.argv", ["uvicorn", "app.main:app", *(["--host", host] if host is not None else [])])
         monkeypatch.setenv("TUNEWELL_ALLOWED_HOSTS", allowed)
         settings.cache_clear()
-        clients.append(TestClient(create_app(sqlite_engine, SilentHouse), base_url=f"http://{at}:8000"))
+        clients.append(TestClient(create_app(sqlite_engine, IdleHousekeeper), base_url=f"http://{at}:8000"))
         return clients[-1].__enter__()
 
     yield start

@@ -9,7 +9,7 @@ from httpx2 import Response
 from sqlalchemy import Engine
 
 from tests.support.driving import Spec, drive, grid, steady
-from tests.support.refusing import problem
+from tests.support.rejecting import problem
 
 SPEC = grid(2, name="once")
 SAME: Spec = {"name": "once", "fixed": {}, "random_state": 0, **grid(2), "model": "cnn"}

@@ -12,7 +12,7 @@ from app.main import create_app
 from app.tuning.database import writing
 from app.tuning.jobs import outcomes
 from app.tuning.jobs.attempts import Cancelled
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import ARTICLE, DRAWN, MOMENT, claim, drive, grid, post, record, scores, steady
 
 
@@ -314,7 +314,7 @@ def test_head_equals_get_without_the_body(client: TestClient, engine: Engine) ->
 
 
 def test_location_includes_the_root_path(engine: Engine) -> None:
-    with TestClient(create_app(engine, SilentHouse), root_path="/tunewell") as client:
+    with TestClient(create_app(engine, IdleHousekeeper), root_path="/tunewell") as client:
         responses = [client.post("/v1/jobs", json=grid(1), headers={"Idempotency-Key": "a"}) for _ in range(2)]
         job_id = responses[0].json()["id"]
         assert [response.headers["Location"] for response in responses] == [f"/tunewell/v1/jobs/{job_id}"] * 2

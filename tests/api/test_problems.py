@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.refusing import VALID, pointed, problem
+from tests.support.rejecting import VALID, pointed, problem
 
 NUL = [
     ({"name": "a\0"}, "/name"),

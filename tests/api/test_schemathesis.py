@@ -10,7 +10,7 @@ from schemathesis.engine import events, from_schema
 from sqlalchemy import Engine
 
 from app.main import create_app
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import claim, drive, grid, post, steady
 
 EXAMPLES = 20  # per call, in addition to several hundred boundary cases
@@ -19,7 +19,7 @@ EXAMPLES = 20  # per call, in addition to several hundred boundary cases
 @pytest.fixture
 def service(sqlite_engine: Engine) -> Iterator[TestClient]:
     """The service with an ended job."""
-    with TestClient(create_app(sqlite_engine, SilentHouse), raise_server_exceptions=False) as client:
+    with TestClient(create_app(sqlite_engine, IdleHousekeeper), raise_server_exceptions=False) as client:
         drive(sqlite_engine, post(client, grid(3))["id"], steady)
         yield client
 

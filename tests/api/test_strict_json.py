@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.support.refusing import JSON, VALID, pointed, problem, refused
+from tests.support.rejecting import JSON, VALID, pointed, problem, rejected
 
 
 def grid_of(value: str) -> bytes:
@@ -22,7 +22,7 @@ def test_non_finite_and_overlong_numbers_are_rejected(sqlite_client: TestClient,
         (b'{"name":"x","unknown":[{"a":%s}]}' % number.encode(), "/unknown/0/a"),
         (number.encode(), ""),
     ):
-        errors = refused(sqlite_client, body)
+        errors = rejected(sqlite_client, body)
         assert [error["pointer"] for error in errors] == [pointer]
         assert "finite" in errors[0]["message"] or "digits" in errors[0]["message"]
 
@@ -59,7 +59,7 @@ SURROGATES = [
 
 @pytest.mark.parametrize(("body", "pointer"), SURROGATES)
 def test_lone_surrogates_are_rejected(sqlite_client: TestClient, body: bytes, pointer: str) -> None:
-    assert [error["pointer"] for error in refused(sqlite_client, body)] == [pointer]
+    assert [error["pointer"] for error in rejected(sqlite_client, body)] == [pointer]
 
 
 DUPLICATES = [
@@ -74,7 +74,7 @@ DUPLICATES = [
 
 @pytest.mark.parametrize(("body", "pointer"), DUPLICATES)
 def test_duplicate_keys_are_rejected_at_any_depth(sqlite_client: TestClient, body: bytes, pointer: str) -> None:
-    errors = refused(sqlite_client, body)
+    errors = rejected(sqlite_client, body)
     assert [error["pointer"] for error in errors] == [pointer]
     assert "Duplicate" in errors[0]["message"]
 
@@ -110,7 +110,7 @@ NOT_A_JOB += [b"[" * 900 + b"]" * 900, b'{"name":' + b"[" * 60 + b"]" * 60 + b"}
 
 @pytest.mark.parametrize("body", NOT_A_JOB, ids=lambda body: f"{body[:12]!r}{len(body)}")
 def test_bodies_other_than_utf_8_json_objects_are_rejected(sqlite_client: TestClient, body: bytes) -> None:
-    assert [error["pointer"] for error in refused(sqlite_client, body)] == [""]
+    assert [error["pointer"] for error in rejected(sqlite_client, body)] == [""]
 
 
 KINDS = [
@@ -175,9 +175,9 @@ def test_a_body_full_of_invalid_values_gets_a_short_response(sqlite_client: Test
     for value in ("1", '"x"', "[]", "{}", "null"):
         values = ",".join([value] * (65_000 // (len(value) + 1)))
         body = b'{"search":{"strategy":"grid","param_grid":{"epochs":[%s]}}}' % values.encode()
-        refused(sqlite_client, body)
+        rejected(sqlite_client, body)
     keys = ",".join(f'"k{number}":1' for number in range(6_000))
-    assert len(refused(sqlite_client, f"{{{keys}}}".encode())) == 10
+    assert len(rejected(sqlite_client, f"{{{keys}}}".encode())) == 10
 
 
 def test_large_text_is_never_echoed(sqlite_client: TestClient) -> None:

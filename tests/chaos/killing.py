@@ -42,7 +42,7 @@ def kill_workers(
             check(site, row, job, expected)
         row.count += len(killed)
         row.reclaims += reclaims(row, [one for job in jobs for one in tries(site, job)], killed)
-        row.refused += count_late_rejections(site)
+        row.rejected += count_late_rejections(site)
         row.notes.append(f"{len(jobs)} jobs of {3 * trials + 1} fits on {kind}")
     row.promise_within(MOST_SECONDS, max(row.reclaims, default=0.0), "claimed again")
     row.promise_within(MEDIAN_SECONDS, median(row.reclaims or [0.0]), "half are claimed again")
@@ -106,8 +106,8 @@ def freeze_workers(
             lost = (Outcome.LOST, Outcome.HUNG)
             again = [one for job in jobs for one in tries(site, job) if one.outcome in lost]
             row.promise(len(again) >= len(frozen), f"{len(again)} attempts were given up after {len(frozen)} freezes")
-        row.refused = count_late_rejections(site)
-    row.promise(row.refused >= 2 * rounds, f"{row.refused} of {2 * rounds} late writes were rejected")
+        row.rejected = count_late_rejections(site)
+    row.promise(row.rejected >= 2 * rounds, f"{row.rejected} of {2 * rounds} late writes were rejected")
 
 
 def _freeze_two(site: Site) -> list[str]:
@@ -136,11 +136,11 @@ def come_late(ground: Ground, row: Row) -> None:
         expected = clean(site, search)
         job = site.post(search)
         check(site, row, job, expected)
-        until(lambda: count_late_rejections(site) == 1, 30, "the late result is refused")
+        until(lambda: count_late_rejections(site) == 1, 30, "the late result is rejected")
         check(site, row, job, expected)
-        row.count, row.refused = 1, site.said("late result rejected")
+        row.count, row.rejected = 1, site.said("late result rejected")
         first, second = [one for one in tries(site, job) if one.fit_id == site.acts()[0]["fit"]]
-    row.promise(row.refused == 1, "the late result was not rejected")
+    row.promise(row.rejected == 1, "the late result was not rejected")
     row.promise(first.outcome == Outcome.LOST and second.outcome == Outcome.SUCCEEDED, "the second attempt counts")
 
 

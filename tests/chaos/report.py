@@ -12,7 +12,7 @@ class Row:
     damage: str
     count: int = 0  # kills, cuts, posts, rounds: what the damage counts
     reclaims: list[float] = field(default_factory=list)  # seconds from the damage to the fit's next attempt
-    refused: int = 0  # late results
+    rejected: int = 0  # late results
     differences: int = 0  # cells, from the clean run
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Row:
     def cells(self) -> list[str]:
         """The cells of the row, as printed."""
         times = f"{median(self.reclaims):.1f}, {max(self.reclaims):.1f}" if self.reclaims else ""
-        counts = [str(len(self.reclaims) or ""), times, str(self.refused or ""), str(self.differences)]
+        counts = [str(len(self.reclaims) or ""), times, str(self.rejected or ""), str(self.differences)]
         return [self.damage, str(self.count), *counts, "kept" if self.kept else "BROKEN"]
 
 

@@ -31,7 +31,7 @@ def search_by_steps(
             for job, table in zip(posted, expected, strict=True):
                 check(site, row, job, table)
         row.count += killed
-        row.refused += count_late_rejections(site)
+        row.rejected += count_late_rejections(site)
         row.notes.append(f"{len(searches) * len(jobs)} searches on {kind}, {damaged} checkpoints deleted or cut")
     row.promise(damaged > 0, "no checkpoint was damaged")
 

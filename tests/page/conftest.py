@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from app.main import create_app
 from app.page.pages import FOLDER, LIBRARIES
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.browser import LOOKS, Watched, chromium, serve, watched
 from tests.support.servers import missing
 
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def service(sqlite_engine: Engine) -> Iterator[str]:
     """The address of a service on an empty database, without a broker."""
-    with serve(create_app(sqlite_engine, SilentHouse)) as url:
+    with serve(create_app(sqlite_engine, IdleHousekeeper)) as url:
         yield url
 
 

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.main import create_app
 from app.page import pages
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.browser import Watched, serve, watched
 from tests.support.searches import article
 
@@ -52,7 +52,7 @@ def test_files_change_their_address_when_they_change(sqlite_client: TestClient, 
 
 
 def test_a_base_from_a_prefix_is_escaped(sqlite_engine: Engine) -> None:
-    with TestClient(create_app(sqlite_engine, SilentHouse), root_path='/"><b>') as client:
+    with TestClient(create_app(sqlite_engine, IdleHousekeeper), root_path='/"><b>') as client:
         assert '<base href="/&quot;&gt;&lt;b&gt;/">' in client.get("/").text
 
 
@@ -62,7 +62,7 @@ def test_scripts_are_small_files() -> None:
 
 
 def test_pages_work_below_a_prefix(browser: Browser, sqlite_engine: Engine) -> None:
-    app = create_app(sqlite_engine, SilentHouse)
+    app = create_app(sqlite_engine, IdleHousekeeper)
 
     async def prefixed(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "root_path": "/tune/well"}, receive, send)
@@ -114,7 +114,7 @@ def test_without_the_libraries_the_page_says_what_is_missing(
 ) -> None:
     monkeypatch.setattr(pages, "LIBRARIES", dict.fromkeys(pages.LIBRARIES, "not/installed"))
     with (
-        serve(create_app(sqlite_engine, SilentHouse)) as url,
+        serve(create_app(sqlite_engine, IdleHousekeeper)) as url,
         watched(browser, url, allow=["404", "MIME type", "stylesheet"]) as watch,
     ):
         page = watch.open(f"jobs/{article(url, sqlite_engine)}")

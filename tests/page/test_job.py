@@ -13,7 +13,7 @@ from sqlalchemy import Engine, update
 from app.main import create_app
 from app.tuning.database import writing
 from app.tuning.jobs.tables import Attempt, State, Trial
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.browser import LOOKS, Watched, serve, watched
 from tests.support.driving import ARTICLE, claim, drive, grid, steady
 from tests.support.searches import article, post_job, random_search
@@ -314,7 +314,7 @@ def test_updates_are_polled_where_no_stream_is_to_be_had(browser: Browser, servi
 
 def test_a_service_that_went_away_is_noticed_and_found_again(browser: Browser, sqlite_engine: Engine) -> None:
     port = free_port()
-    with serve(create_app(sqlite_engine, SilentHouse), port) as url:
+    with serve(create_app(sqlite_engine, IdleHousekeeper), port) as url:
         job_id = article(url, sqlite_engine, 3)
         context = watched(browser, url, allow=["ERR_"])
         watch = context.__enter__()
@@ -322,7 +322,7 @@ def test_a_service_that_went_away_is_noticed_and_found_again(browser: Browser, s
         expect(page.locator("#connection")).to_have_text("live")
     expect(page.locator("#connection")).to_contain_text("not current")
     drive(sqlite_engine, job_id, steady, 5)
-    with serve(create_app(sqlite_engine, SilentHouse), port):
+    with serve(create_app(sqlite_engine, IdleHousekeeper), port):
         expect(page.get_by_text("8 of 82 fits")).to_be_visible(timeout=20_000)
         expect(page.locator("#connection")).to_have_text("live")
         context.__exit__(None, None, None)
@@ -406,7 +406,7 @@ def test_importance_is_drawn_with_its_interval_or_says_why_not(
 
 
 def test_two_tabs_on_two_processes_show_the_same(browser: Browser, service: str, sqlite_engine: Engine) -> None:
-    with serve(create_app(sqlite_engine, SilentHouse)) as other:
+    with serve(create_app(sqlite_engine, IdleHousekeeper)) as other:
         job_id = article(service, sqlite_engine, 3)
         with watched(browser, service) as first, watched(browser, other) as second:
             here, there = first.open(f"jobs/{job_id}"), second.open(f"jobs/{job_id}")

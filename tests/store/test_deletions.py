@@ -14,7 +14,7 @@ from app.tuning.database import reading, writing
 from app.tuning.jobs import claims, deletions, outcomes, store
 from app.tuning.jobs.attempts import AttemptKey, Cancelled, Lost, Released
 from app.tuning.jobs.tables import Attempt, Deletion, EpochRow, Fit, Job, Outcome, Trial
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.ledger import GONE, Ledger, grid
 
 EPOCHS = 400  # of each fit
@@ -47,7 +47,7 @@ def count(engine: Engine, table: type) -> int:
 
 @pytest.fixture
 def client(large: tuple[Engine, UUID]) -> Iterator[TestClient]:
-    with TestClient(create_app(large[0], SilentHouse)) as made:
+    with TestClient(create_app(large[0], IdleHousekeeper)) as made:
         yield made
 
 

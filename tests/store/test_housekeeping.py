@@ -228,8 +228,8 @@ def test_a_failing_chore_is_logged_once_and_the_others_are_done(
         mended.set()
         assert eventually(housekeeper.well)
         assert eventually(lambda: wakes.count_waiting_wakes() > 0)
-    said = [(one.levelname, one.message) for one in caplog.records if one.name == "tunewell.house"]
-    assert said == [("ERROR", "house-keeping fails"), ("WARNING", "house-keeping goes on")]
+    said = [(one.levelname, one.message) for one in caplog.records if one.name == "tunewell.housekeeping"]
+    assert said == [("ERROR", "housekeeping fails"), ("WARNING", "housekeeping goes on")]
 
 
 def test_housekeeping_migrates_a_new_database(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import JobState
 from app.tuning.migrations import migrate
 from app.tuning.outages import AWAY, PASSING, Standing, database_standing
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import drive, grid, post, steady
 from tests.support.ledger import Ledger, scored
 from tests.support.ledger import grid as spec
-from tests.support.refusing import problem
+from tests.support.rejecting import problem
 from tests.support.servers import Postgres
 from tests.worker.test_outages import Process
 from worker.lease import LeaseHeartbeat
@@ -74,7 +74,7 @@ def own_engine(postgres: Postgres) -> Iterator[Engine]:
 def test_changes_are_a_503_and_reads_succeed(
     postgres: Postgres, own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with TestClient(create_app(own_engine, SilentHouse), raise_server_exceptions=False) as client:
+    with TestClient(create_app(own_engine, IdleHousekeeper), raise_server_exceptions=False) as client:
         ended, going = post(client, grid(1))["id"], post(client, grid(1))["id"]
         drive(own_engine, ended, steady)
         with read_only(postgres, own_engine):

@@ -12,7 +12,7 @@ from app.main import create_app
 from app.tuning.database import connect, reading, writing
 from app.tuning.jobs.attempts import Result
 from app.tuning.jobs.claims import Claim
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support import driving, ledger
 from tests.support.ledger import Ledger, scored
 from tests.support.servers import Postgres, pgbouncer
@@ -65,7 +65,7 @@ def test_options_of_the_url_are_kept(postgres: Postgres) -> None:
 
 
 def test_the_service_works_behind_a_pooler(pooled_engine: Engine) -> None:
-    with TestClient(create_app(pooled_engine, SilentHouse)) as client, ThreadPoolExecutor(8) as threads:
+    with TestClient(create_app(pooled_engine, IdleHousekeeper)) as client, ThreadPoolExecutor(8) as threads:
         job_id = driving.post(client, driving.grid(4))["id"]
         addresses = ["/v1/jobs", f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/trials", "/readyz"] * 50
         statuses = [response.status_code for response in threads.map(client.get, addresses)]
@@ -73,7 +73,7 @@ def test_the_service_works_behind_a_pooler(pooled_engine: Engine) -> None:
 
 
 def test_workers_train_behind_a_pooler(pooled_engine: Engine) -> None:
-    with TestClient(create_app(pooled_engine, SilentHouse)):
+    with TestClient(create_app(pooled_engine, IdleHousekeeper)):
         book = Ledger(pooled_engine)
     job_id = book.post(ledger.grid(8))
     accuracies = count(1)

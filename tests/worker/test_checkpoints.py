@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from app.main import create_app
 from app.tuning.settings import settings
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.worker.test_runner import run
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -202,7 +202,7 @@ def search(engine: Engine, between: Callable[[Path], None], home: Path) -> tuple
 
     for path in files(home):
         path.unlink()
-    with TestClient(create_app(engine, SilentHouse)) as client:
+    with TestClient(create_app(engine, IdleHousekeeper)) as client:
         job = client.post("/v1/jobs", json=HALVING).json()
         run(engine, train, most=100)
         address = f"/v1/jobs/{job['id']}"

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from app.main import create_app
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.estimators import ESTIMATORS
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.support.driving import post
 from tests.worker.test_runner import run
 from worker.datasets import load_dataset
@@ -122,7 +122,7 @@ def test_repeats_have_other_seeds_and_the_first_is_the_jobs(engine: Engine) -> N
         "search": {"strategy": "grid", "param_grid": {"n_estimators": [3]}},
         "evaluation": {"cv": 2, "repeats": 3, "refit": False},
     }
-    with TestClient(create_app(engine, SilentHouse)) as client:
+    with TestClient(create_app(engine, IdleHousekeeper)) as client:
         job_id = post(client, job)["id"]
         run(engine, train_fit, most=10)
         results = client.get(f"/v1/jobs/{job_id}/results").json()

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.models import Model, Shape
 from app.tuning.search.registry import MODELS
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.worker.test_runner import run
 from worker import datasets
 
@@ -94,7 +94,7 @@ def test_a_model_and_a_data_set_registered_from_outside_are_searched_and_trained
         "model": "neighbours",
         "search": {"strategy": "grid", "param_grid": {"neighbours": [1, 5, 25]}},
     }
-    with TestClient(create_app(engine, SilentHouse)) as client:
+    with TestClient(create_app(engine, IdleHousekeeper)) as client:
         job = client.post("/v1/jobs", json=spec).json()
         assert run(engine, fit.train_fit, most=20) == 10
         best = client.get(f"/v1/jobs/{job['id']}/best").json()

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from app.main import create_app
-from tests.conftest import SilentHouse
+from tests.conftest import IdleHousekeeper
 from tests.worker.test_runner import run
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -43,7 +43,7 @@ class Trained:
 
 @pytest.fixture
 def service(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
-    with TestClient(create_app(engine, SilentHouse)) as client:
+    with TestClient(create_app(engine, IdleHousekeeper)) as client:
         counted = Trained(engine, client)
         train_epoch = trainer._Fit.train_epoch
 

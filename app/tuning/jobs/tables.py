@@ -198,7 +198,7 @@ class Fit(Table):
     attempt: Mapped[int] = mapped_column(default=0)  # raised by each claim: the fence against late results
     lost_attempts: Mapped[int] = mapped_column(default=0)  # those that count towards giving up
     lease_until: Mapped[datetime | None]
-    doubted_at: Mapped[datetime | None]  # when house-keeping last missed a renewal
+    doubted_at: Mapped[datetime | None]  # when housekeeping last missed a renewal
     worker: Mapped[str | None]
     accuracy: Mapped[float | None]
     loss: Mapped[float | None]
@@ -266,7 +266,7 @@ class EpochRow(Table):
 
 
 class Worker(Table):
-    """A worker that is there: it writes its row every few seconds, and house-keeping removes one that does not."""
+    """A worker that is there: it writes its row every few seconds, and housekeeping removes one that does not."""
 
     __tablename__ = "workers"
 

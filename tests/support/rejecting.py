@@ -45,7 +45,7 @@ def problem(response: Response, status: int) -> dict[str, Any]:
     return document
 
 
-def refused(client: TestClient, body: bytes) -> list[dict[str, str]]:
+def rejected(client: TestClient, body: bytes) -> list[dict[str, str]]:
     """The errors of a body that is rejected with 422."""
     document = problem(client.post("/v1/jobs", content=body, headers=JSON), 422)
     errors: list[dict[str, str]] = document["errors"]
@@ -56,7 +56,7 @@ def refused(client: TestClient, body: bytes) -> list[dict[str, str]]:
 
 def pointed(client: TestClient, body: Any) -> dict[str, str]:
     """The errors of a rejected job by JSON pointer; each pointer refers to a value of the job."""
-    errors = refused(client, json.dumps(body).encode())
+    errors = rejected(client, json.dumps(body).encode())
     for error in errors:
         path = error["pointer"]
         resolved(body, path.rpartition("/")[0] if error["message"].startswith("Field required") else path)
