@@ -8,8 +8,8 @@ CHARTS := app/page/node_modules/.package-lock.json
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 
-# Many tests wait rather than compute: a third process has work while the others' tests wait.
-PROCESSES := 3
+# Many tests wait rather than compute: two more processes have work while the others' tests wait.
+PROCESSES := 4
 PYTEST := pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # The tests of `make quick`: search, API, the store on SQLite, and the worker's loop with fake training.
 QUICK := tests/search tests/store tests/api tests/worker/test_runner.py tests/test_docs.py tests/test_architecture.py
@@ -59,10 +59,10 @@ lint: install
 types: install
 	$(PY) -m mypy
 
-# The arithmetic is tested as on a small processor, too.
+# Each step of the arithmetic is tested as on a small processor, too.
 tests: install
 	$(PY) -m $(PYTEST)
-	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 tests/training/test_numerics.py
+	ONEDNN_MAX_CPU_ISA=SSE41 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest --numprocesses 2 -m "not slow" tests/training/test_numerics.py
 
 quick: lint types
 	$(PY) -m $(PYTEST) --numprocesses 2 -m "not slow and not system" $(QUICK)

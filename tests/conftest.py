@@ -20,7 +20,7 @@ from tests.support.service_double import SPEC, Service, running_service
 
 SYSTEM = Path(__file__).parent / "system"
 # Run first: started last, one of these files would leave the other processes idle.
-LONGEST = {"system", "worker", "page"}
+LONGEST = {"system", "worker", "training", "page", "store"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -380,7 +380,7 @@ def drive(engine: Engine, examples: int) -> None:
 
 @pytest.mark.slow
 def test_the_store_agrees_with_the_model(engine: Engine) -> None:
-    drive(engine, 15 if engine.dialect.name == "postgresql" else 40)
+    drive(engine, 10 if engine.dialect.name == "postgresql" else 25)
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ def drive(engine: Engine, examples: int) -> None:
 
 @pytest.mark.slow
 def test_the_table_is_that_of_a_search_trained_in_order(engine: Engine) -> None:
-    drive(engine, 5 if engine.dialect.name == "postgresql" else 20)
+    drive(engine, 4 if engine.dialect.name == "postgresql" else 12)
 
 
 @pytest.mark.slow

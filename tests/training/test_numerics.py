@@ -112,6 +112,7 @@ def test_equal_gradients_move_weights_as_keras_does(changes: Hyperparameters) ->
     np.testing.assert_allclose(ours - start, theirs - start, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", FITS, ids=named)
 def test_training_without_dropout_agrees_with_keras(changes: Hyperparameters) -> None:
     scores, epochs = train(changes)
@@ -169,6 +170,7 @@ def distance(first: Weights, second: Weights) -> float:
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(first, second, strict=True))))
 
 
+@pytest.mark.slow
 def test_training_with_dropout_learns_as_well_as_keras() -> None:
     changes: Hyperparameters = {"dropout_rate": 0.5, "num_neurons": 64, "epochs": 8, "batch_size": 32}
     ours = [train(changes, seed=seed)[1][-1].loss for seed in range(3)]
