@@ -61,7 +61,7 @@ def _climb(width: int, split: Any, number: int) -> Climb:
     from benchmarks import trainers
     from worker.checkpoints import FitCheckpoints
     from worker.cnn import trainer
-    from worker.cnn.state import Keeper
+    from worker.compiled.state import Keeper
 
     spent: Counter[str] = Counter()
     seconds: list[float] = []

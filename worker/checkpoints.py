@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.tuning.settings import settings
-from worker.cnn.state import Epoch, Snapshot
+from worker.compiled.state import Epoch, Snapshot
 
 FREE_BYTES = 2**28  # that a checkpoint leaves on the disk
 STALE_SECONDS = 3600  # after which a file that is still being written has been left by a killed process

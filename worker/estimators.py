@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.tuning.search.estimators import Estimator
 from app.tuning.search.registry import MODELS
-from worker.cnn.state import Checkpoints
+from worker.compiled.state import Checkpoints
 from worker.training import UNTIL_THE_END, OnEpoch, Report, Scores, Split
 
 Hyperparameters = Mapping[str, int | float | str]

@@ -49,7 +49,7 @@ def free_memory() -> None:
     """Free everything that is kept for the next fit."""
     forget_dataset()
     _folds.cache_clear()
-    if loaded := sys.modules.get("worker.cnn.trainer"):
+    if loaded := sys.modules.get("worker.compiled.trainer"):
         loaded.forget_programs()
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from worker.cnn.state import Checkpoints, Epoch
+from worker.compiled.state import Checkpoints, Epoch
 from worker.processor import name_processor
 
 UNTIL_THE_END = math.inf  # reported by a trainer that cannot report again before it has ended

@@ -209,19 +209,19 @@ SAMPLES["TrialWithFits"] = {**SAMPLES["Trial"], "fits": [SAMPLES["Fit"]]}
 # Name, type, bounds or choices, default.
 HYPERPARAMETERS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("learning_rate", "number", {"exclusive_minimum": 0, "maximum": 10}, 0.001),
+    ("optimizer", "string", {"choices": ["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"]}, "adam"),
+    ("momentum", "number", {"minimum": 0, "exclusive_maximum": 1}, 0),
+    ("weight_decay", "number", {"minimum": 0, "maximum": 1}, 0),
+    ("batch_size", "integer", {"minimum": 1, "maximum": 4096}, 32),
+    ("epochs", "integer", {"minimum": 1, "maximum": 1000}, 10),
     ("dropout_rate", "number", {"minimum": 0, "exclusive_maximum": 1}, 0.5),
     ("num_neurons", "integer", {"minimum": 1, "maximum": 4096}, 128),
     ("conv_blocks", "integer", {"minimum": 1, "maximum": 3}, 1),
     ("filters", "integer", {"minimum": 1, "maximum": 256}, 32),
     ("kernel_size", "integer", {"minimum": 1, "maximum": 7}, 3),
     ("activation", "string", {"choices": ["relu", "elu", "gelu", "tanh"]}, "relu"),
-    ("optimizer", "string", {"choices": ["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"]}, "adam"),
-    ("momentum", "number", {"minimum": 0, "exclusive_maximum": 1}, 0),
-    ("weight_decay", "number", {"minimum": 0, "maximum": 1}, 0),
     ("l1", "number", {"minimum": 0, "maximum": 1}, 0),
     ("l2", "number", {"minimum": 0, "maximum": 1}, 0),
-    ("batch_size", "integer", {"minimum": 1, "maximum": 4096}, 32),
-    ("epochs", "integer", {"minimum": 1, "maximum": 1000}, 10),
 ]
 
 

@@ -26,7 +26,7 @@ from tests.chaos import pages
 from worker import datasets
 from worker.celery_process import run_task
 from worker.checkpoints import FitCheckpoints
-from worker.cnn.state import Epoch, Snapshot
+from worker.compiled.state import Epoch, Snapshot
 from worker.lease import LeaseHeartbeat
 
 STEP_SECONDS = 0.1

@@ -14,7 +14,10 @@ keras = pytest.importorskip("keras", reason="Keras is not installed")
 
 import tensorflow as tf  # noqa: E402
 
-from worker.cnn import architecture, optimizers, program, tensors  # noqa: E402
+from worker.cnn import architecture  # noqa: E402
+from worker.cnn.program import CnnProgram  # noqa: E402
+from worker.compiled import batches, draws, optimizers, tensors  # noqa: E402
+from worker.compiled import trainer as loop  # noqa: E402
 from worker.training import Split  # noqa: E402
 
 Hyperparameters = dict[str, int | float | str]
@@ -62,7 +65,8 @@ def train(changes: Mapping[str, int | float | str], split: Any = SPLIT, seed: in
 
 def graph(changes: Mapping[str, int | float | str], split: Any = SPLIT) -> Any:
     """The graph that trains such a network."""
-    return training._get_warm(training._make_architecture({**DEFAULTS, **changes}, split)).program
+    shape = training._make_architecture({**DEFAULTS, **changes}, split)
+    return loop._get_warm(shape, lambda: CnnProgram(shape)).program
 
 
 def first_weights(changes: Hyperparameters, seed: int = 1) -> Weights:
@@ -78,12 +82,12 @@ def gradients(changes: Hyperparameters, weights: Weights, count: int) -> Weights
     h: Hyperparameters = {**DEFAULTS, **changes, "optimizer": "sgd", "learning_rate": 1.0}
     ours, seen = graph(h), SPLIT.images[:count].reshape(count, -1)
     ours.reset(0)
-    for variable, value in zip(ours._list_weights(), _laid_out(ours.shape, weights), strict=True):
+    for variable, value in zip(ours.list_weights(), _laid_out(ours.shape, weights), strict=True):
         variable.value.assign(value)
     images = tensors.to_tensor(np.take(seen, ours.windows, axis=1), "uint8")
     batch, key = tensors.to_tensor(count, "int32"), tensors.to_tensor([1], "uint64")
-    labels = tensors.to_tensor(SPLIT.labels[:count], "uint8")
-    ours.train(images, labels, batch, training._make_rates(h, SPLIT.scale), program.Totals.zero(), key)
+    labels = tensors.to_tensor(SPLIT.labels[:count], "int32")
+    ours.train(images, labels, batch, training._make_rates(h, SPLIT.scale), batches.Totals.zero(), key)
     return [before - after for before, after in zip(weights, ours.weights(), strict=True)]
 
 
@@ -103,7 +107,7 @@ def update(changes: Hyperparameters, start: np.ndarray, steps_taken: np.ndarray)
 
 def classified_rightly(logits: np.ndarray, labels: np.ndarray) -> int:
     """The number of rows that our graph counts as correct."""
-    return int(program.mark_correct(tf.constant(logits), tf.constant(labels)).numpy().sum())
+    return int(batches.mark_correct(tf.constant(logits), tf.constant(labels)).numpy().sum())
 
 
 def _laid_out(shape: Any, weights: Weights) -> Weights:
@@ -173,7 +177,7 @@ def fit_with_keras(changes: Hyperparameters, seed: int = 1) -> tuple[Any, list[t
     h = {**DEFAULTS, **changes}
     model, history = keras_model(h, first_weights(h, seed), seed), []
     images, size = SPLIT.images[..., None].astype(np.float32), int(h["batch_size"])
-    for order in itertools.islice(training.draw_orders(SPLIT.rows, seed), int(h["epochs"])):
+    for order in itertools.islice(draws.draw_orders(SPLIT.rows, seed), int(h["epochs"])):
         fit = model.fit(images[order], SPLIT.labels[order], batch_size=size, shuffle=False, verbose=0)
         history.append((fit.history["loss"][0], fit.history["accuracy"][0]))
     return model, history

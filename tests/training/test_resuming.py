@@ -10,7 +10,8 @@ import pytest
 
 from app.tuning.search.models import Cnn
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, train, training
-from worker.cnn import state
+from worker.compiled import state
+from worker.compiled import trainer as loop
 
 ROOT = Path(__file__).parents[2]
 SEED = 9
@@ -49,7 +50,7 @@ def fit(changes: Hyperparameters, checkpoints: Any, epochs: int = 3) -> tuple[An
     rows: list[state.Epoch] = []
     hyperparameters = {**DEFAULTS, **changes, "epochs": epochs}
     scores = training.train_network(hyperparameters, SPLIT, SEED, lambda _: None, rows.append, checkpoints)
-    program = next(reversed(training._programs.values())).program
+    program = next(reversed(loop._programs.values())).program
     found = (scores.accuracy, scores.loss, scores.hits)
     return found, [row[:5] for row in rows], [array.tobytes() for array in program.snapshot()]
 

@@ -16,6 +16,8 @@ from app.tuning.jobs.claims import Claim
 from tests.support.fitting import DEFAULTS, SPLIT, Hyperparameters, digits, train, training
 from tests.support.ledger import grid
 from worker import datasets, fit
+from worker.cnn.architecture import Architecture
+from worker.compiled import trainer as loop
 from worker.training import Split
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,7 @@ def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
     first = train(changes, seed=5)
     train({**changes, "learning_rate": 0.1}, seed=6)
     again = train(changes, seed=5)
-    training._programs.clear()
+    loop._programs.clear()
     cold = train(changes, seed=5)
     assert bits(first) == bits(again) == bits(cold)
     assert bits(first) != bits(train(changes, seed=7))
@@ -56,26 +58,31 @@ def test_a_report_that_raises_stops_the_fit_and_leaves_the_next_one_untouched() 
 
 def test_the_size_of_calls_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train({"dropout_rate": 0.5})
-    monkeypatch.setattr(training, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_REPORT_SECONDS", 0.0)
     assert bits(train({"dropout_rate": 0.5})) == bits(expected)
 
 
 def test_fits_of_one_architecture_share_a_program() -> None:
-    training._programs.clear()
+    loop._programs.clear()
     for changes in (
         {"dropout_rate": 0.1},
         {"dropout_rate": 0.2, "learning_rate": 0.01},
         {"dropout_rate": 0.3, "batch_size": 50},
     ):
         train({**changes, "epochs": 1})
-    assert len(training._programs) == 1
+    assert len(loop._programs) == 1
+
+
+def list_widths() -> list[int]:
+    """The neurons of each program that is kept, the last used one last."""
+    return [shape.num_neurons for shape in loop._programs if isinstance(shape, Architecture)]
 
 
 def test_only_the_last_used_programs_are_kept() -> None:
     few = digits(train=16)
     for neurons in (*range(1, 9), 1, 9, 10):
         train({"num_neurons": neurons, "epochs": 1}, few)
-    assert [shape.num_neurons for shape in training._programs] == [4, 5, 6, 7, 8, 1, 9, 10]
+    assert list_widths() == [4, 5, 6, 7, 8, 1, 9, 10]
 
 
 def test_kept_programs_stay_within_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,15 +90,15 @@ def test_kept_programs_stay_within_a_limit_of_bytes(monkeypatch: pytest.MonkeyPa
     large, other = ({"num_neurons": neurons, "filters": 128, "epochs": 1} for neurons in (1000, 1001))
     train(large, few)
     train({"epochs": 1}, few)
-    monkeypatch.setattr(training, "_BYTES_KEPT", 60_000_000)  # a large one takes 14 million, and its scoring 40
+    monkeypatch.setattr(loop, "_BYTES_KEPT", 60_000_000)  # a large one takes 14 million, and its scoring 40
     train(other, few)
-    assert [shape.num_neurons for shape in training._programs] == [16, 1001]
+    assert list_widths() == [16, 1001]
 
 
 def test_freed_programs_leave_no_graph_behind() -> None:
     for activation in ("relu", "gelu"):  # their first convolutions differ
         train({"activation": activation, "conv_blocks": 2, "kernel_size": 2, "dropout_rate": 0.1, "l1": 0.1})
-    training.forget_programs()
+    loop.forget_programs()
     graphs = [one for one in gc.get_objects() if type(one).__name__.endswith("FuncGraph")]
     assert not [graph.name for graph in graphs if "_train" in graph.name or "while_body" in graph.name]
 
@@ -127,13 +134,13 @@ def test_running_out_of_memory_frees_everything_before_the_next_attempt() -> Non
     claim = Claim(uuid4(), 1, 1, 0, 0, grid(2, dataset={"name": "digits"}), {"epochs": 3})
     with pytest.raises(MemoryError):
         fit.train_fit(claim, MemoryRunsOut())  # type: ignore[arg-type]
-    assert not training._programs
+    assert not loop._programs
     assert not datasets._kept
-    assert not [one for one in gc.get_objects() if type(one) is training.program.Program]
+    assert not [one for one in gc.get_objects() if type(one) is training.CnnProgram]
 
 
 def test_every_call_is_announced_with_a_margin() -> None:
-    training._programs.clear()
+    loop._programs.clear()
     windows: list[float] = []
     training.train_network({**DEFAULTS, "epochs": 1}, SPLIT, 1, windows.append, lambda epoch: None)
     assert windows[:2] == [60.0, 60.0]

@@ -21,7 +21,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import checkpoints, fit
 from worker.checkpoints import FitCheckpoints
-from worker.cnn.state import Epoch, Snapshot
+from worker.compiled.state import Epoch, Snapshot
 
 EPOCHS = [Epoch(epoch, 0.5, 0.25, None, float("nan"), 1.0) for epoch in (1, 2, 3)]
 ARRAYS: list[Any] = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7)]

@@ -21,7 +21,7 @@ from worker import datasets
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import fit
-from worker.cnn.state import Checkpoints
+from worker.compiled.state import Checkpoints
 from worker.training import OnEpoch, Report, Scores, Split
 
 SIZE, TRAIN, TEST = 6, 90, 30

@@ -14,7 +14,7 @@ from tests.worker.test_runner import run
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import fit
-from worker.cnn import trainer
+from worker.compiled import trainer
 
 GRID: dict[str, Any] = {
     "dataset": {"name": "digits", "train_samples": 200, "test_samples": 50},

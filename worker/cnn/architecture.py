@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from app.tuning.search.models import Cnn
+from worker.compiled.draws import draw_kernel, draw_uniform, find_span, make_weights_generator
+from worker.compiled.optimizers import SLOTS
 
 # A larger block of the dense kernel, with its gradient and optimizer state, does not fit in a processor's cache.
 _BLOCK_WEIGHTS = 3 * 2**18
@@ -61,6 +63,14 @@ class Architecture(NamedTuple):
         """The number of weights."""
         return sum(int(np.prod(kernel)) + kernel[-1] for kernel in self.kernels())
 
+    def program_bytes(self) -> int:
+        """Bytes of the weights and of the optimizer's slots."""
+        return 4 * self.weights() * (1 + SLOTS[self.optimizer])
+
+    def sample_bytes(self) -> int:
+        """Bytes of one image, laid out by `windows`."""
+        return self.windows().size
+
     def activations(self) -> int:
         """Values that one image's forward pass holds, roughly: the first feature map and the dense layer's output."""
         side = (self.height - self.kernel_size + 1) * (self.width - self.kernel_size + 1)
@@ -83,19 +93,12 @@ def draw_weights(shape: Architecture, seed: int) -> Iterator[np.ndarray]:
 
     The first dense kernel comes transposed and in its blocks, as it is stored, so that a large one is never held twice.
     """
-    random = np.random.Generator(np.random.SFC64([seed, 0]))
+    random = make_weights_generator(seed)
     *convolutions, dense, last = shape.kernels()
     for kernel in (*convolutions, dense, last):
-        span = np.float32(2 * np.sqrt(6.0 / (np.prod(kernel[:-2]) * (kernel[-2] + kernel[-1]))))
         if kernel is dense:
-            yield from (_draw_uniform(random, (neurons, dense[0]), span) for neurons in shape.dense_blocks())
+            span = find_span(kernel)
+            yield from (draw_uniform(random, (neurons, dense[0]), span) for neurons in shape.dense_blocks())
         else:
-            yield _draw_uniform(random, kernel[::-1], span).T
+            yield draw_kernel(random, kernel)
         yield np.zeros(kernel[-1], np.float32)
-
-
-def _draw_uniform(random: np.random.Generator, size: tuple[int, ...], span: np.float32) -> np.ndarray:
-    values = random.random(size, np.float32)
-    values -= np.float32(0.5)
-    values *= span
-    return values

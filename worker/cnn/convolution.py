@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worker.cnn.tensors import ACTIVATIONS, Tensor, tf
+from worker.compiled.tensors import ACTIVATIONS, Tensor, tf
 
 
 def convolve_windows(x: Tensor, kernel: Tensor, bias: Tensor, activation: str) -> Tensor:

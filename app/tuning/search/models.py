@@ -36,30 +36,15 @@ class Model(BaseModel, ABC):
         return None
 
 
-class Cnn(Model):
-    """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
-
-    name = "cnn"
-    takes_tables = False
+class Training(Model):
+    """How a network is trained."""
 
     learning_rate: float = Field(0.001, gt=0, le=10, description="the optimizer's step size")
-    dropout_rate: float = Field(
-        0.5, ge=0, lt=1, description="share of the dense layer's outputs dropped while training"
-    )
-    num_neurons: int = Field(128, ge=1, le=4096, description="units of the fully connected layer")
-    conv_blocks: int = Field(1, ge=1, le=3, description="blocks of convolution and max pooling")
-    filters: int = Field(
-        32, ge=1, le=256, description="filters of the first convolution; each further block doubles them"
-    )
-    kernel_size: int = Field(3, ge=1, le=7, description="side of the convolution's kernel")
-    activation: Literal["relu", "elu", "gelu", "tanh"] = Field("relu", description="activation of the hidden layers")
     optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "adagrad", "sgd"] = Field(
         "adam", description="the rule that updates the weights"
     )
     momentum: float = Field(0, ge=0, lt=1, description="of sgd and rmsprop; with other optimizers omit it or use 0")
     weight_decay: float = Field(0, ge=0, le=1, description="decoupled weight decay")
-    l1: float = Field(0, ge=0, le=1, description="L1 penalty on the dense layer's kernel")
-    l2: float = Field(0, ge=0, le=1, description="L2 penalty on the dense layer's kernel")
     batch_size: int = Field(32, ge=1, le=4096, description="training samples per step")
     epochs: int = Field(10, ge=1, le=1000, description="passes over the training samples")
 
@@ -73,6 +58,26 @@ class Cnn(Model):
                 {"momentum": self.momentum, "optimizer": self.optimizer},
             )
         return self
+
+
+class Cnn(Training):
+    """Blocks of convolution and max pooling, then one dense layer with dropout, then softmax."""
+
+    name = "cnn"
+    takes_tables = False
+
+    dropout_rate: float = Field(
+        0.5, ge=0, lt=1, description="share of the dense layer's outputs dropped while training"
+    )
+    num_neurons: int = Field(128, ge=1, le=4096, description="units of the fully connected layer")
+    conv_blocks: int = Field(1, ge=1, le=3, description="blocks of convolution and max pooling")
+    filters: int = Field(
+        32, ge=1, le=256, description="filters of the first convolution; each further block doubles them"
+    )
+    kernel_size: int = Field(3, ge=1, le=7, description="side of the convolution's kernel")
+    activation: Literal["relu", "elu", "gelu", "tanh"] = Field("relu", description="activation of the hidden layers")
+    l1: float = Field(0, ge=0, le=1, description="L1 penalty on the dense layer's kernel")
+    l2: float = Field(0, ge=0, le=1, description="L2 penalty on the dense layer's kernel")
 
     def layers(self, shape: Shape) -> list[ImageShape]:
         """The shapes of the feature maps: the image, then each block's convolution and pooling (both unpadded).

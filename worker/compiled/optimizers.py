@@ -1,14 +1,24 @@
 """How gradients update weights: the equations of keras.optimizers, version 3, by TensorFlow's fused kernels."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from worker.cnn.architecture import Architecture
-from worker.cnn.tensors import Rates, Tensor, Weight, tf
+from worker.compiled.tensors import Rates, Tensor, Weight, tf
 
 # The variables that each optimizer keeps for a weight.
 SLOTS = {"adam": 2, "adamw": 2, "nadam": 3, "rmsprop": 2, "adagrad": 1, "sgd": 1}
 Update = Callable[[Weight, Tensor], Any]
+
+
+class UpdateRule(Protocol):
+    """What of the hyperparameters decides the kernel."""
+
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def momentum(self) -> bool: ...
+    @property
+    def weight_decay(self) -> bool: ...
 
 
 def apply_update(update: Update, weights: list[Weight], gradients: list[Tensor]) -> None:
@@ -18,36 +28,42 @@ def apply_update(update: Update, weights: list[Weight], gradients: list[Tensor])
             update(weight, gradient)
 
 
-def make_update(shape: Architecture, step: Tensor, rates: Rates, momentum_product: Any) -> Update:
+def make_update(rule: UpdateRule, step: Tensor, rates: Rates, momentum_product: Any) -> Update:
     """A function that updates one weight by its gradient."""
-    fused = _choose_kernel(shape, step, rates, momentum_product)
+    fused = _choose_kernel(rule, step, rates, momentum_product)
 
     def update(weight: Weight, gradient: Tensor) -> Any:
-        if shape.weight_decay:
+        if rule.weight_decay:
             weight.value.assign_sub(weight.value * rates.weight_decay * rates.learning_rate)
         return fused(weight.value.handle, [slot.handle for slot in weight.slots], gradient)
 
     return update
 
 
-def _choose_kernel(shape: Architecture, step: Tensor, rates: Rates, momentum_product: Any) -> Callable[..., Any]:
+def _choose_kernel(rule: UpdateRule, step: Tensor, rates: Rates, momentum_product: Any) -> Callable[..., Any]:
     """TensorFlow's fused kernel: a function of a weight's handle, its slots' handles and its gradient."""
     raw, rate = tf.raw_ops, rates.learning_rate
-    if shape.optimizer == "nadam":
+    if rule.optimizer == "nadam":
         return _make_nadam(step, rate, momentum_product)
-    if shape.optimizer in ("adam", "adamw"):
+    if rule.optimizer in ("adam", "adamw"):
         powers = {"beta1_power": tf.pow(0.9, step), "beta2_power": tf.pow(0.999, step)}
         fixed = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}
         return lambda w, s, g: raw.ResourceApplyAdam(var=w, m=s[0], v=s[1], grad=g, **powers, **fixed)
-    if shape.optimizer == "rmsprop":
+    if rule.optimizer == "rmsprop":
         fixed = {"lr": rate, "rho": 0.9, "momentum": rates.momentum, "epsilon": 1e-7}
         return lambda w, s, g: raw.ResourceApplyRMSProp(var=w, ms=s[0], mom=s[1], grad=g, **fixed)
-    if shape.optimizer == "adagrad":
+    if rule.optimizer == "adagrad":
         return lambda w, s, g: raw.ResourceApplyAdagrad(var=w, accum=s[0], lr=rate, grad=g)
-    if shape.momentum:
+    if rule.momentum:
         fixed = {"lr": rate, "momentum": rates.momentum}
         return lambda w, s, g: raw.ResourceApplyKerasMomentum(var=w, accum=s[0], grad=g, **fixed)
     return lambda w, s, g: raw.ResourceApplyGradientDescent(var=w, alpha=rate, delta=g)
+
+
+def empty_slot(optimizer: str) -> float:
+    """What the optimizer's slots hold before the first step."""
+    # Keras adds Adagrad's epsilon under the root; the fused kernel has none, so the sum starts with it.
+    return 0.1 + 1e-7 if optimizer == "adagrad" else 0.0
 
 
 def _make_nadam(step: Tensor, rate: Tensor, momentum_product: Any) -> Callable[..., Any]:

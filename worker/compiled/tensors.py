@@ -36,8 +36,8 @@ def configure_tensorflow() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def to_tensor(values: Any, kind: str) -> Tensor:
-    """A copy of the values as a tensor; `kind` is a dtype's name."""
+def to_tensor(values: Any, kind: str | None = None) -> Tensor:
+    """A copy of the values as a tensor; `kind` is a dtype's name, by default that of the values."""
     return tf.constant(values, kind)
 
 
@@ -52,6 +52,13 @@ class Rates(NamedTuple):
     weight_decay: float
     l1: float
     l2: float
+
+
+def draw_for_dropout(shape: list[Any], key: Tensor, layer: int, step: Tensor) -> Tensor:
+    """Numbers uniform in [0, 1), which depend on the arguments alone; `key` is uint64 (1,), `step` int64."""
+    # A layer's counter begins far beyond the last number of the one before.
+    counter = tf.stack([tf.constant(layer << 40, tf.uint64), tf.cast(step, tf.uint64)])
+    return tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=key, counter=counter, alg=1, dtype=tf.float32)
 
 
 class Weight:

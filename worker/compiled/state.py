@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:  # a checkpoint is read and written without TensorFlow
-    from worker.cnn.program import Program
 
 SNAPSHOT_SECONDS = 60.0  # between two snapshots of a long fit
 SAVING_SECONDS = 60.0  # that a slow disk may take
@@ -46,10 +43,20 @@ class Checkpoints(Protocol):
         """Forget the fit's snapshots."""
 
 
+class Resumable(Protocol):
+    """What can be taken to a snapshot."""
+
+    def snapshot(self) -> list[np.ndarray]:
+        """All that training changes."""
+
+    def restore(self, arrays: list[np.ndarray]) -> bool:
+        """Take over a snapshot of its kind; False, with nothing changed, if it is of another one."""
+
+
 class Keeper:
     """Takes a fit to its latest snapshot, and takes snapshots of it: one a minute, and the last one if it is wanted."""
 
-    def __init__(self, program: "Program", epochs: int, checkpoints: Checkpoints | None) -> None:
+    def __init__(self, program: Resumable, epochs: int, checkpoints: Checkpoints | None) -> None:
         """`program` has just been reset; `epochs` is how many the fit has in all."""
         self.epochs: list[Epoch] = []
         self._program, self._last, self._checkpoints = program, epochs, checkpoints

@@ -1,0 +1,1 @@
+"""What compiled networks share: TensorFlow's ground, optimizers, batches, snapshots and the course of a fit."""
