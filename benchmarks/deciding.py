@@ -1,5 +1,6 @@
 """The time to decide a step of a search with 1,000 trials, in the transaction that records the end of a fit."""
 
+import gc
 import time
 from collections.abc import Iterator
 from random import Random
@@ -75,6 +76,7 @@ def _time_steps(engine: Engine, spec: JobSpec) -> np.ndarray:
 
 def _train(engine: Engine, spec: JobSpec) -> None:
     """Record a drawn accuracy for each fit of a new job."""
+    gc.freeze()  # as a training process does
     draw = Random(0)
     with writing(engine) as session:
         job_id = store.insert_job(session, spec, draw_candidates(spec)).id
