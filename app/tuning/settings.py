@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("~/.keras/datasets"), description="Where `mnist.npz` is found, or downloaded to (Keras's own cache)."
     )
+    storage_url: str = Field(
+        "",
+        description="URL of the storage for data sets and models: `file://…` or `s3://bucket/…`; empty: in the home.",
+    )
     data_dir_on_host: str = Field("", description="What the data folder is called outside a container, for messages.")
     checkpoint_bytes: int = Field(
         2**31, ge=0, description="Size of the folder of checkpoints in the home, at most; 0 for no checkpoints."
@@ -80,6 +84,14 @@ class Settings(BaseSettings):
             urls.parse_broker_url(url)
         return url
 
+    @field_validator("storage_url")
+    @classmethod
+    def check_storage_url(cls, url: str) -> str:
+        """Reject URLs of no storage that several processes can share."""
+        if url:
+            urls.parse_storage_url(url)
+        return url
+
     @property
     def data_folder(self) -> str:
         """The data folder in error messages: the path as users know it and, in a container, who must have access."""
@@ -94,6 +106,11 @@ class Settings(BaseSettings):
         if not self.database_url:
             return urls.make_sqlite_url(self.home.absolute() / "tunewell.db")
         return urls.parse_database_url(self.database_url)
+
+    @property
+    def storage(self) -> str:
+        """The storage's URL."""
+        return self.storage_url or (self.home.absolute() / "storage").as_uri()
 
     @property
     def broker(self) -> str:

@@ -1,4 +1,4 @@
-"""Validates the URLs of database and broker; error messages never repeat the URL, which may hold a password."""
+"""Validates the URLs of database, broker and storage; messages never repeat the URL, which may hold a password."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 DATABASES = "it must be a URL such as sqlite:////path/file.db or postgresql://user:password@host/name"
 BROKERS = "it must be a URL such as redis://host:6379/0, rediss://... or redis+socket:///path"
+STORAGES = "it must be a URL such as file:///path or s3://bucket/prefix"
 ESCAPED = "special characters of a password or path must be percent-encoded, such as %23 for #, %3F for ?, %3B for ;"
 # TLS parameters of a broker's URL, as kombu and redis-py name them.
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -75,6 +76,30 @@ def describe_place(url: str) -> str:
     """The broker's host and port or socket path, without credentials."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else unquote(parts.path)
+
+
+def parse_storage_url(url: str) -> None:
+    """Check that this is the URL of a folder or of a bucket.
+
+    Raises:
+        ValueError: it is not; the message says what would be right.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{STORAGES}; {ESCAPED}") from None
+    if parts.scheme not in ("file", "s3", "gs", "az") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{STORAGES}, without credentials: these are in AWS_ACCESS_KEY_ID and the like; {ESCAPED}")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+        raise ValueError("the URL of a folder is file:// and its absolute path, so three slashes")
+    if parts.scheme != "file" and not parts.netloc:
+        raise ValueError(f"{STORAGES}, with the bucket's name")
+
+
+def find_folder(storage_url: str) -> Path | None:
+    """The folder that is the storage; None where it is an object store."""
+    parts = urlsplit(storage_url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def _check_sqlite(url: URL, text: str) -> URL:
