@@ -54,7 +54,9 @@ def part_done(engine: Engine, trials: int, ended: int) -> UUID:
     done = Trial.number < ended
     with writing(engine) as session:
         accuracy = 0.9 + (Trial.number * 7919) % 1000 / 20_000.0
-        succeeded = {"validation_accuracy": accuracy, "validation_accuracy_std": 0.01, "fit_seconds": 3.0}
+        means = dict.fromkeys(("validation_score", "validation_accuracy"), accuracy)
+        spreads = dict.fromkeys(("validation_score_std", "validation_accuracy_std"), 0.01)
+        succeeded = {**means, **spreads, "fit_seconds": 3.0}
         mine = update(Trial).where(Trial.job_id == job_id).execution_options(synchronize_session=False)
         session.execute(mine.where(done).values(state=State.SUCCEEDED, **succeeded))
         session.execute(mine.where(~done).values(state=State.RUNNING))
@@ -69,7 +71,7 @@ def _run_fits(session: Session, job_id: UUID, done: int) -> None:
     state = case((over, State.SUCCEEDED.value), else_=State.RUNNING.value)
     mine = update(Fit).where(Fit.job_id == job_id).execution_options(synchronize_session=False)
     session.execute(mine.where(Fit.fold.is_not(None)).values(state=state, **ran))
-    ended = {"accuracy": 0.9, "loss": 0.3, "fit_seconds": 1.0, "score_seconds": 0.1, "ended_at": clock(0)}
+    ended = {"score": 0.9, "accuracy": 0.9, "loss": 0.3, "fit_seconds": 1.0, "score_seconds": 0.1, "ended_at": clock(0)}
     session.execute(mine.where(over).values(lease_until=None, **ended))
 
 
@@ -78,14 +80,13 @@ def _count(session: Session, job_id: UUID, trials: int, ended: int) -> None:
         return select(func.count()).where(Fit.job_id == job_id, Fit.state == state).scalar_subquery()
 
     best = (
-        select(Trial)
-        .where(Trial.job_id == job_id)
-        .order_by(Trial.validation_accuracy.desc().nulls_last(), Trial.number)
+        select(Trial).where(Trial.job_id == job_id).order_by(Trial.validation_score.desc().nulls_last(), Trial.number)
     )
     winner = session.scalars(best.limit(1)).one()
     trials_now = {"trials_queued": 0, "trials_succeeded": ended, "trials_running": trials - ended}
     fits_now = {f"fits_{state}": fits(state) for state in (State.QUEUED, State.RUNNING, State.SUCCEEDED)}
-    found = {"best_trial": winner.number, "best_accuracy": winner.validation_accuracy}
+    score = winner.validation_score
+    found = {"best_trial": winner.number, "best_score": score, "best_accuracy": score}
     times = {"started_at": clock(-60), "last_claim_at": clock(0), "seconds_done": 100.0, "cost_done": Job.cost_left / 2}
     values = {"state": JobState.RUNNING, "version": Job.version + 1, **trials_now, **fits_now, **found, **times}
     session.execute(update(Job).where(Job.id == job_id).values(values).execution_options(synchronize_session=False))

@@ -24,7 +24,8 @@ from app.tuning.settings import settings
 
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.uint8] | NDArray[np.float64]
-FourArrays = tuple[Samples, Bytes, Samples, Bytes]
+Targets = NDArray[np.uint8] | NDArray[np.float64]
+FourArrays = tuple[Samples, Targets, Samples, Targets]
 Alive = Callable[[], None]
 MNIST_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -47,12 +48,15 @@ class DatasetUnavailable(Exception):
 
 
 class Arrays(NamedTuple):
-    """A data set: images (n, height, width) as bytes, or a table (n, columns) of float64; labels (n,) as bytes."""
+    """A data set: images (n, height, width) as bytes, or a table (n, columns) of float64.
+
+    Labels, (n,), are classes as bytes, for regression float64.
+    """
 
     x_train: Samples
-    y_train: Bytes
+    y_train: Targets
     x_test: Samples
-    y_test: Bytes
+    y_test: Targets
     sha256: str  # of the four arrays' bytes, in this order
 
 
@@ -96,8 +100,9 @@ def _load_table(name: str, alive: Alive) -> FourArrays:
 
     table, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(labels))  # they are sorted by class
-    table, labels = table[order], labels[order].astype(np.uint8)
-    size = DATASETS[name].train_samples
+    known = DATASETS[name]
+    table, labels = table[order], labels[order].astype(np.uint8 if known.classes else np.float64)
+    size = known.train_samples
     return table[:size], labels[:size], table[size:], labels[size:]
 
 
@@ -115,7 +120,7 @@ def _load_mnist(alive: Alive) -> FourArrays:
 LOADERS: dict[str, Callable[[Alive], FourArrays]] = {
     "mnist": _load_mnist,
     "digits": _load_digits,
-    **{name: partial(_load_table, name) for name in ("iris", "wine", "breast_cancer")},
+    **{name: partial(_load_table, name) for name in ("iris", "wine", "breast_cancer", "diabetes")},
 }
 
 

@@ -1,4 +1,4 @@
-"""Trains scikit-learn's classifiers."""
+"""Trains scikit-learn's classifiers and regressors."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from app.tuning.search.estimators import Estimator
 from app.tuning.search.registry import MODELS
+from app.tuning.search.scoring import Task
 from worker.compiled.state import Checkpoints
+from worker.scoring import score_estimator
 from worker.training import UNTIL_THE_END, OnEpoch, Report, Scores, Split
 
 Hyperparameters = Mapping[str, int | float | str]
@@ -37,43 +39,62 @@ def _train(name: str, hyperparameters: Hyperparameters, split: Split, seed: int,
 
     with threadpool_limits(1):
         report(UNTIL_THE_END)
-        model = build(name, hyperparameters, seed)
+        model = build(name, split.task, hyperparameters, seed)
         began = time.perf_counter()
         model.fit(_features(split.images, split.rows), split.labels[split.rows])
         fitted = time.perf_counter()
         features, labels = _features(split.score_images, split.score_rows), split.score_labels[split.score_rows]
-        hits = model.predict(features) == labels
-        accuracy, loss = float(np.average(hits)), _log_loss(model, features, labels)
-        seconds = fitted - began, time.perf_counter() - fitted
-    return Scores(accuracy, loss, *seconds, hits=np.packbits(hits).tobytes())
+        judge = _judge_classes if split.classes else _judge_numbers
+        scores = judge(model, features, labels)._replace(score=score_estimator(model, split.scoring, features, labels))
+        return scores._replace(fit_seconds=fitted - began, score_seconds=time.perf_counter() - fitted)
 
 
-def build(name: str, hyperparameters: Hyperparameters, seed: int) -> Any:
+def _judge_classes(model: Any, features: Features, labels: NDArray[Any]) -> Scores:
+    predicted = model.predict(features)
+    hits = predicted == labels
+    packed = np.packbits(hits).tobytes()
+    return Scores(float(np.average(hits)), _log_loss(model, features, labels), 0, 0, packed, predicted=predicted)
+
+
+def _judge_numbers(model: Any, features: Features, labels: NDArray[Any]) -> Scores:
+    from sklearn.metrics import mean_squared_error
+
+    return Scores(None, float(mean_squared_error(labels, model.predict(features))), 0, 0)
+
+
+def build(name: str, task: Task, hyperparameters: Hyperparameters, seed: int) -> Any:
     """The unfitted estimator, in a pipeline if its features are standardized."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
 
-    own = dict(hyperparameters)
-    if own.get("class_weight") == "none":
-        own["class_weight"] = None  # type: ignore[assignment]
+    own: dict[str, Any] = dict(hyperparameters)
+    if task == "regression" or own.get("class_weight", "none") == "none":
+        own.pop("class_weight", None)
     if own.get("max_depth") == 0:
-        own["max_depth"] = None  # type: ignore[assignment]
-    classes = {
-        "logistic_regression": LogisticRegression,
-        "svc": SVC,
-        "random_forest": RandomForestClassifier,
-        "hist_gradient_boosting": HistGradientBoostingClassifier,
-        "k_neighbors": KNeighborsClassifier,
-    }
-    seeded = {} if name == "k_neighbors" else {"random_state": seed}
-    estimator = classes[name](**own, **seeded)
+        own["max_depth"] = None
+    if own.get("max_features") == "auto":
+        own["max_features"] = "sqrt" if task == "classification" else 1.0
+    made = _find_class(name, task)(**own)
+    if "random_state" in made.get_params():
+        made.set_params(random_state=seed)
     kind = MODELS[name]
     assert issubclass(kind, Estimator)
-    return make_pipeline(StandardScaler(), estimator) if kind.is_scaled else estimator
+    return make_pipeline(StandardScaler(), made) if kind.is_scaled else made
+
+
+def _find_class(name: str, task: Task) -> Any:
+    from sklearn import ensemble, linear_model, neighbors, svm
+
+    kind = "Classifier" if task == "classification" else "Regressor"
+    return {
+        "logistic_regression": linear_model.LogisticRegression,
+        "ridge": linear_model.Ridge,
+        "svc": svm.SVC,
+        "svr": svm.SVR,
+        "random_forest": getattr(ensemble, f"RandomForest{kind}"),
+        "hist_gradient_boosting": getattr(ensemble, f"HistGradientBoosting{kind}"),
+        "k_neighbors": getattr(neighbors, f"KNeighbors{kind}"),
+    }[name]
 
 
 def _features(samples: NDArray[Any], rows: NDArray[Any]) -> Features:

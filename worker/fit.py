@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import resample
+from sqlalchemy.orm import Session
 
 from app.tuning import __version__
 from app.tuning.jobs.attempts import Result
 from app.tuning.jobs.claims import Claim
-from app.tuning.jobs.reuse import find_equal_fit, list_hits
+from app.tuning.jobs.reuse import Known, find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.estimators import ESTIMATORS
@@ -28,6 +29,7 @@ from worker.errors import finite_or_none
 from worker.estimators import make_trainer
 from worker.faults import preparing
 from worker.lease import LeaseHeartbeat
+from worker.scoring import count_confusion
 from worker.training import Scores, Split, Train, describe_environment
 
 Rows = NDArray[np.int32]
@@ -64,10 +66,16 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     selection = _describe_selection(claim, arrays, heartbeat) if claim.is_refit else None
     epochs: Any = claim.hyperparameters.get("epochs")
     made: dict[str, Any] = {"environment": environment, "key": key, "epochs": epochs or 0, "selection": selection}
-    if claim.spec.limits.reuse and (known := heartbeat.read(lambda session: find_equal_fit(session, key, epochs))):
+    by_epoch = claim.spec.scoring == "accuracy"
+
+    def find(session: Session) -> Known | None:
+        return find_equal_fit(session, key, epochs, by_epoch=by_epoch)
+
+    if claim.spec.limits.reuse and (known := heartbeat.read(find)):
         for epoch in known.epochs:
             heartbeat.epoch(epoch)
-        return Result(*known[:4], hits=known.hits, cached=True, **made)
+        made |= {"score": known.score, "hits": known.hits, "confusion": known.confusion}
+        return Result(*known[:4], cached=True, **made)
     scores = train(
         claim.hyperparameters,
         split,
@@ -77,7 +85,10 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         FitCheckpoints(key, keeps_last=claim.may_go_on),
     )
     loss, seconds = finite_or_none(scores.loss), (scores.fit_seconds, scores.score_seconds)
-    return Result(scores.accuracy, loss, *seconds, hits=scores.hits, resumed_from=scores.resumed_from, **made)
+    made |= {"score": scores.score, "hits": scores.hits, "resumed_from": scores.resumed_from}
+    if claim.is_refit and scores.predicted is not None:
+        made["confusion"] = count_confusion(split, scores.predicted)
+    return Result(scores.accuracy, loss, *seconds, **made)
 
 
 def _train_cnn(*args: Any, **more: Any) -> Scores:
@@ -91,7 +102,9 @@ TRAINERS: dict[str, Train] = {"cnn": _train_cnn, **{one.name: make_trainer(one.n
 
 
 def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat) -> dict[str, Any] | None:
-    """What the stored hits say of the winner; None where there are none."""
+    """What the stored hits say of the winner; None where there are none, or something else was scored."""
+    if claim.spec.scoring != "accuracy":
+        return None
     found = heartbeat.read(lambda session: list_hits(session, claim.job_id)) or {}
     folds = range(claim.spec.folds // claim.spec.repeats)  # a row counts once
     sizes = [len(_split_fold(claim, fold, arrays)[1]) for fold in folds]
@@ -117,7 +130,8 @@ def _make_split(claim: Claim, arrays: Arrays) -> Split:
     else:
         rows, held_out = _split_fold(claim, claim.fold, arrays)
         scored = arrays.x_train, arrays.y_train, held_out
-    return Split(arrays.x_train, arrays.y_train, rows, *scored, dataset.scale, dataset.classes, claim.fold is not None)
+    facts = dataset.scale, dataset.classes, claim.fold is not None
+    return Split(arrays.x_train, arrays.y_train, rows, *scored, *facts, scoring=spec.scoring)
 
 
 def _split_fold(claim: Claim, fold: int, arrays: Arrays) -> tuple[Rows, Rows]:
@@ -164,5 +178,6 @@ def _folds(_: str, samples: int, folds: int, labels: _Labels) -> list[tuple[Rows
     with warnings.catch_warnings():
         # scikit-learn warns of a class with fewer members than folds, and splits all the same.
         warnings.simplefilter("ignore", UserWarning)
-        pairs = list(StratifiedKFold(folds).split(np.zeros(samples), labels.values[:samples]))
+        splitter = KFold(folds) if labels.values.dtype.kind == "f" else StratifiedKFold(folds)
+        pairs = list(splitter.split(np.zeros(samples), labels.values[:samples]))
     return [(train.astype(np.int32), test.astype(np.int32)) for train, test in pairs]

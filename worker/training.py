@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from app.tuning.search.scoring import Scoring, Task
 from worker.compiled.state import Checkpoints, Epoch
 from worker.processor import name_processor
 
@@ -18,7 +19,7 @@ TENSORFLOWS = ("tensorflow", "tensorflow-cpu")  # distributions of it
 class Split(NamedTuple):
     """The rows that one fit trains on and is scored on; images stay bytes until a batch needs them.
 
-    Images have shape (n, height, width), tables (n, columns).
+    Images have shape (n, height, width), tables (n, columns). Labels, (n,), are classes from 0, or floats to predict.
     """
 
     images: np.ndarray
@@ -28,20 +29,27 @@ class Split(NamedTuple):
     score_labels: np.ndarray
     score_rows: np.ndarray
     scale: float
-    classes: int
+    classes: int  # 0 for regression
     score_every_epoch: bool
+    scoring: Scoring = "accuracy"
+
+    @property
+    def task(self) -> Task:
+        return "classification" if self.classes else "regression"
 
 
 class Scores(NamedTuple):
     """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
 
-    accuracy: float
+    accuracy: float | None  # None for regression
     loss: float
     fit_seconds: float
     score_seconds: float
     # For each scored row in order, whether it was classified correctly, as `np.packbits` packs; None if not known.
     hits: bytes | None = None
     resumed_from: int | None = None  # the epoch of the snapshot that it went on from
+    score: float | None = None  # by the split's scoring; None where that is the accuracy
+    predicted: np.ndarray | None = None  # the class of each scored row, (n,), for the confusion matrix
 
 
 Report = Callable[[float], None]

@@ -38,4 +38,6 @@ def _describe_model(model: type[Model]) -> ModelResponse:
         )
         for one in describe_hyperparameters(model)
     ]
-    return ModelResponse(name=model.name, description=model.__doc__ or "", hyperparameters=described)
+    return ModelResponse(
+        name=model.name, description=model.__doc__ or "", tasks=[*model.tasks], hyperparameters=described
+    )

@@ -29,7 +29,7 @@ class ImportanceQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    of: Measure = "validation_accuracy"
+    of: Measure = "validation_score"
 
 
 class VarianceShare(ResponseModel):
@@ -104,7 +104,7 @@ def _show(effect: Effect) -> dict[str, float | None]:
 def show_importance(
     job_id: UUID, query: Annotated[ImportanceQuery, Query()], database: Database, known: KnownTags
 ) -> Response:
-    """What share of the variance of the accuracies, or of the seconds, each hyperparameter explains."""
+    """What share of the variance of the scores, or of the seconds, each hyperparameter explains."""
     with reading(database) as session:
         job = get_job_or_404(session, job_id)
         key = (job.id, job.version, query.of)

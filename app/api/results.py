@@ -29,7 +29,8 @@ from app.api.schemas.results import (
 from app.api.strict_json import StrictRoute
 from app.tuning.database import reading
 from app.tuning.jobs import queries
-from app.tuning.jobs.tables import Fit, Job, JobState, State
+from app.tuning.jobs.tables import Fit, Job, JobState, State, Trial
+from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import read_spec_or_none
 
 TrialNumber = Annotated[Number, Digits, Path(description="The trial's number, from 0.")]
@@ -72,11 +73,7 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
         final=job.state == JobState.SUCCEEDED,
         trial=trial.number,
         params=queries.with_epochs(trial.params, resource, trial.n_resources),
-        validation=Validation(
-            mean_accuracy=trial.validation_accuracy or 0.0,
-            std_accuracy=trial.validation_accuracy_std or 0.0,
-            fold_accuracies=[fit.accuracy for fit in scored if fit.fold is not None and fit.accuracy is not None],
-        ),
+        validation=_describe_validation(spec, trial, [fit for fit in scored if fit.fold is not None]),
         selection=Selection(
             rule="one_standard_error" if spec and spec.select == "one_standard_error" else "best",
             n_compared=job.trials_succeeded + job.trials_pruned,
@@ -107,9 +104,7 @@ def list_trials(
     response.headers.update(polling_headers(job))
     return TrialPage(
         items=[TrialResponse.of(trial, ranks) for trial in page],
-        next_page_token=encode_page_token(query.pages(job_id), (last.validation_accuracy, last.number))
-        if last
-        else None,
+        next_page_token=encode_page_token(query.pages(job_id), queries.get_place(last, query.sort)) if last else None,
     )
 
 
@@ -153,13 +148,33 @@ def show_results(job_id: UUID, query: Annotated[ResultsQuery, Query()], database
     )
 
 
+def _describe_validation(spec: JobSpec | None, trial: Trial, folds: list[Fit]) -> Validation:
+    accuracies = [fit.accuracy for fit in folds if fit.accuracy is not None]
+    return Validation(
+        scoring=spec.scoring if spec else None,
+        mean_score=trial.validation_score or 0.0,
+        std_score=trial.validation_score_std or 0.0,
+        fold_scores=[fit.score for fit in folds if fit.score is not None],
+        mean_accuracy=trial.validation_accuracy,
+        std_accuracy=trial.validation_accuracy_std,
+        fold_accuracies=accuracies or None,
+    )
+
+
 def _describe_test(job: Job, refit: Fit) -> Test | None:
     spec = read_spec_or_none(job.spec)
-    if refit.accuracy is None or spec is None:
+    if refit.score is None or spec is None:
         return None
-    samples = spec.test_samples
-    interval = queries.wilson_interval(round(refit.accuracy * samples), samples)
-    return Test(accuracy=refit.accuracy, loss=refit.loss, samples=samples, accuracy_ci95=interval)
+    samples, accuracy = spec.test_samples, refit.accuracy
+    interval = None if accuracy is None else queries.wilson_interval(round(accuracy * samples), samples)
+    return Test(
+        score=refit.score,
+        accuracy=accuracy,
+        loss=refit.loss,
+        samples=samples,
+        accuracy_ci95=interval,
+        confusion=refit.confusion,
+    )
 
 
 def _write_csv(results: Mapping[str, list[Any]]) -> str:

@@ -57,7 +57,7 @@ Key = Annotated[
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Repeated here, because importing the domain's would load SQLAlchemy; a test compares them.
 _JobState = Literal["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
-_TrialSort = Literal["-validation_accuracy", "validation_accuracy", "number"]
+_TrialSort = Literal["-validation_score", "validation_score", "-validation_accuracy", "validation_accuracy", "number"]
 _ResultsFormat = Literal["json", "csv"]
 
 
@@ -173,7 +173,7 @@ def best_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -
 @cli.command("trials")
 def trials_command(
     job_id: JobId,
-    sort: Annotated[_TrialSort, typer.Option(help="Sort order; failed trials come last.")] = "-validation_accuracy",
+    sort: Annotated[_TrialSort, typer.Option(help="Sort order; failed trials come last.")] = "-validation_score",
     limit: Limit = 20,
     as_json: Json = False,
     url: Url = DEFAULT_URL,

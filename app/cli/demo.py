@@ -53,7 +53,7 @@ def _search_and_report(client: Client) -> int:
     if job["state"] != "succeeded":
         output.print_job(job)
         return 1
-    trials, best = client.list_trials(job["id"], 5, sort="-validation_accuracy"), client.get_best(job["id"])
+    trials, best = client.list_trials(job["id"], 5, sort="-validation_score"), client.get_best(job["id"])
     print(f"\nThe best five of {job['trials']['total']} trials:")
     output.print_trials(trials["items"])
     _note(_describe_savings(job))

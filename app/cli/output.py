@@ -55,7 +55,7 @@ def print_jobs(jobs: list[dict[str, Any]]) -> None:
             job["name"],
             job["state"],
             _format_done(job),
-            _format_accuracy(job["best"]),
+            _format_score(job["best"]),
             job["created_at"][:19] + "Z",
         )
         for job in jobs
@@ -66,7 +66,8 @@ def print_jobs(jobs: list[dict[str, Any]]) -> None:
 def print_trials(trials: list[dict[str, Any]]) -> None:
     """One row per trial, one column per hyperparameter; columns without information are left out."""
     names = sorted({name for trial in trials for name in trial["params"]})
-    columns = ["rank", "trial", *names, "accuracy", "std", "seconds", "state", "error"]
+    score = "accuracy" if all(one["validation_score"] == one["validation_accuracy"] for one in trials) else "score"
+    columns = ["rank", "trial", *names, score, "std", "seconds", "state", "error"]
     rows = [_make_trial_row(trial, names) for trial in trials]
     informative = [any(row[i] not in {None, "succeeded"} for row in rows) for i in range(len(columns))]
     print_table(compress(columns, informative), (compress(row, informative) for row in rows))
@@ -78,7 +79,9 @@ def print_job(job: dict[str, Any]) -> None:
     if job["eta_seconds"]:
         print(f"  left     about {format_duration(job['eta_seconds'])}")
     if job["best"]:
-        print(f"  best     {job['best']['validation_accuracy']:.4f} with {format_params(job['best']['params'])}")
+        scoring = "" if job["scoring"] in (None, "accuracy") else f"{job['scoring']} "
+        params = format_params(job["best"]["params"])
+        print(f"  best     {scoring}{job['best']['validation_score']:.4f} with {params}")
     if job["error"]:
         print(f"  error    {job['error']['type']}: {make_printable(job['error']['message'])}")
     print_space(job["spec"])
@@ -132,15 +135,17 @@ def print_best(best: dict[str, Any]) -> None:
     print("Best hyperparameters" + ("" if best["final"] else " so far") + f" (trial {best['trial']}):")
     for name, value in best["params"].items():
         print(f"  {name} {format_value(value)}")
-    spread = f"{validation['std_accuracy']:.4f} over {len(validation['fold_accuracies'])} folds"
-    print(f"Validation accuracy {validation['mean_accuracy']:.4f}, standard deviation {spread}")
+    scoring = validation["scoring"] or "score"
+    spread = f"{validation['std_score']:.4f} over {len(validation['fold_scores'])} folds"
+    print(f"Validation {scoring} {validation['mean_score']:.4f}, standard deviation {spread}")
     if best.get("tied") is not None and best["selection"]["n_compared"] > 1:
         print(_describe_selection(best))
     if test:
-        low, high = test["accuracy_ci95"]
-        print(
-            f"Test accuracy {test['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, {test['samples']:,} samples)"
-        )
+        if scoring != "accuracy":
+            print(f"Test {scoring} {test['score']:.4f} ({test['samples']:,} samples)")
+        if test["accuracy"] is not None:
+            interval = "95% interval {:.4f} to {:.4f}".format(*test["accuracy_ci95"])
+            print(f"Test accuracy {test['accuracy']:.4f} ({interval}, {test['samples']:,} samples)")
 
 
 def _describe_selection(best: dict[str, Any]) -> str:
@@ -161,13 +166,13 @@ def _describe_selection(best: dict[str, Any]) -> str:
 
 
 def _make_trial_row(trial: dict[str, Any], names: list[str]) -> list[Any]:
-    accuracy, spread, seconds = trial["validation_accuracy"], trial["validation_accuracy_std"], trial["fit_seconds"]
+    score, spread, seconds = trial["validation_score"], trial["validation_score_std"], trial["fit_seconds"]
     error = trial["error"]
     return [
         trial["rank"],
         trial["number"],
         *(trial["params"].get(name) for name in names),
-        None if accuracy is None else f"{accuracy:.4f}",
+        None if score is None else f"{score:.4f}",
         None if spread is None else f"{spread:.4f}",
         None if seconds is None else f"{seconds:.1f}",
         trial["state"],
@@ -184,8 +189,8 @@ def _format_done(job: dict[str, Any]) -> str:
     return f"{count_done(job)}/{job['fits']['total']}"
 
 
-def _format_accuracy(best: dict[str, Any] | None) -> str | None:
-    return f"{best['validation_accuracy']:.4f}" if best else None
+def _format_score(best: dict[str, Any] | None) -> str | None:
+    return f"{best['validation_score']:.4f}" if best else None
 
 
 def _format_epochs(preview: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ class LiveBar:
 
 def _describe_best(job: dict[str, Any]) -> list[str]:
     best = job["best"]
-    return [f"best so far {best['validation_accuracy']:.4f}"] if best else []
+    return [f"best so far {best['validation_score']:.4f}"] if best else []
 
 
 def _get_eta(job: dict[str, Any]) -> float | None:

@@ -18,6 +18,7 @@ def test_the_data_sets_are_listed_with_their_shapes(sqlite_client: TestClient) -
         "iris": (120, 30, [4]),
         "wine": (143, 35, [13]),
         "breast_cancer": (456, 113, [30]),
+        "diabetes": (354, 88, [10]),
     }
     assert page["next_page_token"] is None
 

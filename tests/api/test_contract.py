@@ -73,6 +73,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "name": "seed-grid",
         "state": "running",
         "spec": ARTICLE,
+        "scoring": "accuracy",
         "trials": COUNTS | {"pruned": 0},
         "fits": COUNTS | {"total": 82, "queued": 61, "running": 2, "succeeded": 19},
         "rungs": [{"bracket": 0, "iter": 1, "n_resources": 3, "n_candidates": 9, "state": "running"}],
@@ -83,7 +84,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "reproducible_because": "…",
         "progress": 0.23,
         "eta_seconds": 41.0,
-        "best": {"trial": 3, "params": {"epochs": 2}, "validation_accuracy": 0.9711},
+        "best": {"trial": 3, "params": {"epochs": 2}, "validation_score": 0.9711, "validation_accuracy": 0.9711},
         "error": None,
         "labels": {},
         "note": "",
@@ -96,11 +97,26 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "final": True,
         "trial": 3,
         "params": {"dropout_rate": 0.1, "learning_rate": 0.01, "num_neurons": 128},
-        "validation": {"mean_accuracy": 0.9711, "std_accuracy": 0.0012, "fold_accuracies": [0.97, 0.972, 0.971]},
+        "validation": {
+            "scoring": "accuracy",
+            "mean_score": 0.9711,
+            "std_score": 0.0012,
+            "fold_scores": [0.97, 0.972, 0.971],
+            "mean_accuracy": 0.9711,
+            "std_accuracy": 0.0012,
+            "fold_accuracies": [0.97, 0.972, 0.971],
+        },
         "selection": {"rule": "best", "n_compared": 27},
         "tied": [7],
         "corrected": {"accuracy": 0.9689, "ci95": [0.9641, 0.9735]},
-        "test": {"accuracy": 0.9766, "loss": 0.081, "samples": 10000, "accuracy_ci95": [0.9735, 0.9794]},
+        "test": {
+            "score": 0.9766,
+            "accuracy": 0.9766,
+            "loss": 0.081,
+            "samples": 10000,
+            "accuracy_ci95": [0.9735, 0.9794],
+            "confusion": [[4900, 100], [134, 4866]],
+        },
         "refit_seconds": 3.1,
         "environment": ENVIRONMENT,
     },
@@ -112,6 +128,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "bracket": 0,
         "iter": 1,
         "n_resources": 3,
+        "validation_score": 0.9711,
+        "validation_score_std": 0.0012,
         "validation_accuracy": 0.9711,
         "validation_accuracy_std": 0.0012,
         "rank": 1,
@@ -125,6 +143,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "resumed_from": 3,
         "state": "succeeded",
         "attempt": 1,
+        "score": 0.97,
         "accuracy": 0.97,
         "loss": 0.1,
         "history": EPOCHS,
@@ -170,6 +189,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "version": 812,
         "number": [3],
         "state": ["succeeded"],
+        "validation_score": [0.9711],
+        "validation_score_std": [0.0012],
         "validation_accuracy": [0.9711],
         "validation_accuracy_std": [0.0012],
         "rank": [1],
@@ -181,7 +202,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "Importance": {
         "version": 812,
-        "of": "validation_accuracy",
+        "of": "validation_score",
         "trials": 27,
         "n_resources": None,
         "method": "exact",
@@ -298,8 +319,8 @@ def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
     assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
     limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse", "max_epochs_trained"}
     assert set(SCHEMAS["Limits"]["properties"]) == limits
-    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select"}
-    assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit"}
+    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select", "scoring"}
+    assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit", "scoring"}
     assert {name: set(SCHEMAS[name]["properties"]) - COMMON for name in SEARCHES} == SEARCHES
     assert SCHEMAS["JobSpec"]["required"] == ["search"]
 
@@ -312,5 +333,6 @@ def test_the_states_are_as_promised() -> None:
 
 def test_lists_can_be_sorted_and_paged_as_promised() -> None:
     query = {one["name"]: one["schema"] for one in operation("GET /v1/jobs/{job_id}/trials")["parameters"]}
-    assert sorted(query["sort"]["enum"]) == ["-validation_accuracy", "number", "validation_accuracy"]
+    keys = ["validation_accuracy", "validation_score"]
+    assert sorted(query["sort"]["enum"]) == sorted(["number", *keys, *(f"-{key}" for key in keys)])
     assert (query["sort"]["default"], query["page_size"]["default"], query["page_size"]["minimum"]) == ("number", 20, 1)

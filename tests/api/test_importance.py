@@ -37,7 +37,7 @@ def test_a_full_grid_is_exact(client: TestClient, engine: Engine) -> None:
         "exact",
         20,
         None,
-        "validation_accuracy",
+        "validation_score",
     )
     assert [one["name"] for one in found["importance"]] == ["learning_rate", "dropout_rate"]
     assert found["importance"][0]["share"] > 0.95 and 0 < found["noise"] < 0.05

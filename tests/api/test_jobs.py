@@ -41,6 +41,7 @@ def test_the_articles_grid_has_27_trials_and_82_fits(client: TestClient) -> None
         "name": "seed-grid",
         "state": "queued",
         "spec": ARTICLE,
+        "scoring": "accuracy",
         "trials": counts(total=27, queued=27, pruned=0),
         "fits": counts(total=82, queued=82),
         "rungs": [],
@@ -83,7 +84,7 @@ def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
             "forbidden": [],
         },
         "fixed": {},
-        "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
+        "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best", "scoring": None},
         "random_state": 0,
         "warm_start": None,
         "limits": {
@@ -167,7 +168,12 @@ def test_a_running_job_counts_its_progress(client: TestClient, engine: Engine) -
     assert job["fits"] == counts(total=7, queued=3, running=1, succeeded=3)
     assert job["progress"] == pytest.approx(3 / 7)
     assert job["eta_seconds"] > 0
-    assert job["best"] == {"trial": 0, "params": {"learning_rate": 0.0001}, "validation_accuracy": 0.5}
+    assert job["best"] == {
+        "trial": 0,
+        "params": {"learning_rate": 0.0001},
+        "validation_score": 0.5,
+        "validation_accuracy": 0.5,
+    }
     assert MOMENT.fullmatch(job["started_at"])
     assert job["ended_at"] is None
 

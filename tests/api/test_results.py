@@ -75,6 +75,10 @@ def test_the_best_is_final_once_it_is_refitted_and_tested(client: TestClient, en
         "trial": 1,
         "params": {"learning_rate": 0.0002},
         "validation": {
+            "scoring": "accuracy",
+            "mean_score": found["validation"]["mean_accuracy"],
+            "std_score": found["validation"]["std_accuracy"],
+            "fold_scores": [0.6, 0.7, 0.8],
             "mean_accuracy": pytest.approx(0.7),
             "std_accuracy": pytest.approx((2 / 300) ** 0.5),  # population standard deviation
             "fold_accuracies": [0.6, 0.7, 0.8],
@@ -83,11 +87,13 @@ def test_the_best_is_final_once_it_is_refitted_and_tested(client: TestClient, en
         "tied": None,
         "corrected": None,
         "test": {
+            "score": 0.9,
             "accuracy": 0.9,
             "loss": pytest.approx(0.1),
             "samples": 360,
             # Wilson's interval for 324 of 360, calculated by hand.
             "accuracy_ci95": [pytest.approx(0.864663, abs=1e-6), pytest.approx(0.926890, abs=1e-6)],
+            "confusion": None,
         },
         "refit_seconds": 2.0,
         "environment": ENVIRONMENT,
@@ -115,7 +121,11 @@ def test_without_refit_the_best_is_final_and_untested(client: TestClient, engine
     drive(engine, job_id, lambda _: 0.75)
     found = best(client, job_id)
     assert (found["final"], found["test"], found["refit_seconds"]) == (True, None, None)
-    assert found["validation"] == {"mean_accuracy": 0.75, "std_accuracy": 0.0, "fold_accuracies": [0.75]}
+    assert found["validation"] == {
+        "scoring": "accuracy",
+        **{"mean_score": 0.75, "std_score": 0.0, "fold_scores": [0.75]},
+        **{"mean_accuracy": 0.75, "std_accuracy": 0.0, "fold_accuracies": [0.75]},
+    }
 
 
 def test_the_best_of_a_cancelled_or_failed_job_is_not_final(client: TestClient, engine: Engine) -> None:
@@ -147,6 +157,8 @@ def test_trials_rank_as_in_scikit_learn_and_failed_ones_have_no_rank(client: Tes
         "bracket": 0,
         "iter": 0,
         "n_resources": None,
+        "validation_score": 0.75,
+        "validation_score_std": found[1]["validation_accuracy_std"],
         "validation_accuracy": 0.75,
         "validation_accuracy_std": pytest.approx((2 / 3) ** 0.5 / 8),
         "rank": 1,
@@ -163,6 +175,8 @@ def test_trials_without_accuracy_are_sorted_last(client: TestClient, engine: Eng
         ("number", [0, 1, 2, 3, 4]),
         ("-validation_accuracy", [1, 2, 0, 3, 4]),
         ("validation_accuracy", [0, 1, 2, 3, 4]),
+        ("-validation_score", [1, 2, 0, 3, 4]),
+        ("validation_score", [0, 1, 2, 3, 4]),
     ):
         assert [trial["number"] for trial in trials(client, job_id, f"sort={sort}")] == order
     assert [trial["number"] for trial in trials(client, job_id, "state=failed")] == [3]
@@ -186,6 +200,7 @@ def test_a_trial_shows_its_fits_with_their_histories_and_errors(client: TestClie
         "resumed_from": None,
         "state": "succeeded",
         "attempt": 1,
+        "score": 0.5,
         "accuracy": 0.5,
         "loss": 0.5,
         "history": EPOCHS,

@@ -18,7 +18,7 @@ from tests.support.driving import drive, grid, post, steady
 PAGES = (
     "",
     "/best",
-    "/trials?sort=-validation_accuracy",
+    "/trials?sort=-validation_score",
     "/trials/0",
     "/results",
     "/results?format=csv",

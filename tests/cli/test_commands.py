@@ -186,15 +186,15 @@ def test_list_gathers_pages_up_to_the_limit(service: Service) -> None:
 
 def test_trials_are_sorted_best_first_and_never_cut_off_in_a_pipe(service: Service) -> None:
     error = {"type": "ValueError", "message": "long " * 60 + "end\x1b[31m", "traceback": ""}
-    failed = trial(1, state="failed", validation_accuracy=None, rank=None, error=error)
+    failed = trial(1, state="failed", validation_score=None, validation_accuracy=None, rank=None, error=error)
     page = {"items": [trial(0), failed], "next_page_token": None}
-    service.on(f"GET {JOB}/trials?sort=-validation_accuracy&page_size=20", answer(page))
+    service.on(f"GET {JOB}/trials?sort=-validation_score&page_size=20", answer(page))
     result = run(service.url, "trials", JOB_ID)
     rows = result.stdout.splitlines()
     assert rows[0].split()[:3] == ["rank", "trial", "num_neurons"]
     assert rows[1].split()[:4] == ["1", "0", "128", "0.9000"]
     assert rows[2].rstrip().endswith("end [31m")
-    assert run(service.url, "trials", JOB_ID, "--sort", "-validation_accuracy").exit_code == 0
+    assert run(service.url, "trials", JOB_ID, "--sort", "-validation_score").exit_code == 0
 
 
 def test_best_as_text(service: Service) -> None:

@@ -21,7 +21,7 @@ def home(service: Service, tmp_path: Path) -> Iterator[Path]:
     service.on("POST /v1/jobs", answer(job("queued"), 202))
     service.on(f"GET {JOB}", answer(job()), answer(job("succeeded", 5)))
     service.on(
-        f"GET {JOB}/trials?sort=-validation_accuracy&page_size=5",
+        f"GET {JOB}/trials?sort=-validation_score&page_size=5",
         answer({"items": [trial(0)], "next_page_token": None}),
     )
     service.on(f"GET {JOB}/best", answer(BEST))

@@ -43,7 +43,7 @@ def busy(service: Service) -> Service:
     service.on(f"GET {JOB}", answer(ended))
     service.on(f"GET {JOB}/best", answer(BEST))
     service.on(
-        f"GET {JOB}/trials?sort=-validation_accuracy&page_size=20",
+        f"GET {JOB}/trials?sort=-validation_score&page_size=20",
         answer({"items": [trial(0)], "next_page_token": None}),
     )
     service.on(f"GET {JOB}/results?format=csv", Answer(200, "a,b\n" * 100_000))

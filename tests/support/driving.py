@@ -50,7 +50,7 @@ ARTICLE = {
         "forbidden": [],
     },
     "fixed": {"epochs": 2, "batch_size": 32},
-    "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best"},
+    "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best", "scoring": None},
     "random_state": 42,
     "warm_start": None,
     "limits": {

@@ -238,7 +238,7 @@ def _audit_states(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
         else:
             assert folds & {State.QUEUED, State.RUNNING} or job.rungs
         if not job.rungs:
-            assert (trial.validation_accuracy is not None) == (trial.state == State.SUCCEEDED)
+            assert (trial.validation_score is not None) == (trial.state == State.SUCCEEDED)
 
 
 def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
@@ -253,19 +253,20 @@ def _audit_attempts(fits: list[Fit], tries: list[Attempt]) -> None:
         if fit.fold is None:  # trained again once another trial may win
             recorded = [attempt for attempt in recorded if attempt == fit.attempt and fit.state == State.SUCCEEDED]
         assert recorded == ([fit.attempt] if fit.state == State.SUCCEEDED else []), "recorded once, by the last attempt"
-        assert (fit.accuracy is not None) == (fit.state == State.SUCCEEDED)
+        assert (fit.score is not None) == (fit.state == State.SUCCEEDED)
         assert (fit.error is not None) == (fit.state == State.FAILED)
         assert (fit.ended_at is not None) == (fit.state not in (State.QUEUED, State.RUNNING))
 
 
 def _audit_best(job: Job, trials: list[Trial]) -> None:
-    known = [trial for trial in trials if trial.validation_accuracy is not None]
+    known = [trial for trial in trials if trial.validation_score is not None]
     if job.rungs and job.state in (JobState.SUCCEEDED, JobState.FAILED):
         known = [trial for trial in known if trial.state == State.SUCCEEDED]
     if job.spec["evaluation"].get("select") == "one_standard_error" and job.ended_at:
-        assert job.best_accuracy == next((t.validation_accuracy for t in known if t.number == job.best_trial), None)
+        assert job.best_score == next((t.validation_score for t in known if t.number == job.best_trial), None)
         return
-    best = max(known, key=lambda t: (t.n_resources, t.validation_accuracy, -t.number), default=None)
-    assert job.best_accuracy == (best.validation_accuracy if best else None)
+    best = max(known, key=lambda t: (t.n_resources, t.validation_score, -t.number), default=None)
+    assert job.best_score == (best.validation_score if best else None)
+    assert job.best_accuracy == next((t.validation_accuracy for t in known if t.number == job.best_trial), None)
     if not job.rungs:  # of equally good ones in a last rung the first in its order wins
         assert job.best_trial == (best.number if best else None)

@@ -49,12 +49,12 @@ def random_search(url: str, engine: Engine, trials: int) -> str:
     with writing(engine) as session:
         for trial in session.query(Trial).filter(Trial.job_id == job_id):
             trial.state, trial.fit_seconds = State.SUCCEEDED, 1 + trial.params["num_neurons"] / 100
-            trial.validation_accuracy = _invent_accuracy(trial.params, trial.number)
-            trial.validation_accuracy_std, trial.version = 0.004, 2
+            trial.validation_score = trial.validation_accuracy = _invent_accuracy(trial.params, trial.number)
+            trial.validation_score_std, trial.validation_accuracy_std, trial.version = 0.004, 0.004, 2
         session.flush()
         accuracy = Trial.validation_accuracy
         own = (Trial.job_id == Fit.job_id) & (Trial.number == Fit.trial_number)
-        scored = {"accuracy": select(accuracy).where(own).scalar_subquery()}
+        scored = dict.fromkeys(("score", "accuracy"), select(accuracy).where(own).scalar_subquery())
         scored["fit_seconds"] = select(Trial.fit_seconds / 2).where(own).scalar_subquery()
         session.execute(update(Fit).where(Fit.job_id == job_id).values(state=State.SUCCEEDED, **scored))
         ranked = select(Trial.number, accuracy).where(Trial.job_id == job_id).order_by(accuracy.desc(), Trial.number)
@@ -70,6 +70,7 @@ def random_search(url: str, engine: Engine, trials: int) -> str:
                 fits_queued=0,
                 fits_succeeded=2 * trials,
                 best_trial=best[0],
+                best_score=best[1],
                 best_accuracy=best[1],
                 started_at=Job.created_at,
                 ended_at=Job.created_at,

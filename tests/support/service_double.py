@@ -25,11 +25,18 @@ BEST = {
     "final": True,
     "trial": 1,
     "params": {"dropout_rate": 0.2, "num_neurons": 256},
-    "validation": {"mean_accuracy": 0.9, "std_accuracy": 0.01, "fold_accuracies": [0.89, 0.91]},
+    "validation": {
+        "scoring": "accuracy",
+        **{"mean_score": 0.9, "std_score": 0.01, "fold_scores": [0.89, 0.91]},
+        **{"mean_accuracy": 0.9, "std_accuracy": 0.01, "fold_accuracies": [0.89, 0.91]},
+    },
     "selection": {"rule": "best", "n_compared": 2},
     "tied": [0],
     "corrected": {"accuracy": 0.8912, "ci95": [0.87, 0.9134]},
-    "test": {"accuracy": 0.91, "loss": 0.3, "samples": 360, "accuracy_ci95": [0.88, 0.94]},
+    "test": {
+        "score": 0.91,
+        **{"accuracy": 0.91, "loss": 0.3, "samples": 360, "accuracy_ci95": [0.88, 0.94], "confusion": None},
+    },
     "refit_seconds": 1.0,
     "environment": None,
 }
@@ -126,12 +133,17 @@ def closed_port() -> int:
 def job(state: str = "running", done: int = 0, **more: Any) -> dict[str, Any]:
     fits = {"total": 5, "queued": 5 - done, "running": 0, "succeeded": done, "failed": 0, "cancelled": 0}
     trials = {"total": 2, "queued": 2, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "pruned": 0}
-    best = {"trial": 1, "params": {"dropout_rate": 0.2}, "validation_accuracy": 0.9} if done else None
+    best = (
+        {"trial": 1, "params": {"dropout_rate": 0.2}, "validation_score": 0.9, "validation_accuracy": 0.9}
+        if done
+        else None
+    )
     document: dict[str, Any] = {
         "id": JOB_ID,
         "name": "quick",
         "state": state,
         "spec": SPEC,
+        "scoring": "accuracy",
         "trials": trials,
         "fits": fits,
     }
@@ -149,7 +161,14 @@ def trial(number: int, **more: Any) -> dict[str, Any]:
         "number": number,
         "state": "succeeded",
         "params": {"num_neurons": 128},
+        "validation_score": 0.9,
         "validation_accuracy": 0.9,
     }
-    document |= {"validation_accuracy_std": 0.01, "rank": 1, "fit_seconds": 2.0, "error": None}
+    document |= {
+        "validation_score_std": 0.01,
+        "validation_accuracy_std": 0.01,
+        "rank": 1,
+        "fit_seconds": 2.0,
+        "error": None,
+    }
     return {**document, **more}

@@ -15,6 +15,7 @@ from pydantic import (
 from app.tuning.search.models import Value
 
 Accuracy = float
+Score = float
 _T = TypeVar("_T")
 
 

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.schemas.base import ResponseModel
 from app.tuning.search.models import Value
+from app.tuning.search.scoring import Task
 
 
 class DatasetResponse(ResponseModel):
@@ -15,10 +16,11 @@ class DatasetResponse(ResponseModel):
 
     name: str
     description: str
+    task: Task
     train_samples: int
     test_samples: int
     shape: list[int] = Field(description="Height, width and channels of an image, in pixels; the columns of a table.")
-    classes: int
+    classes: int = Field(description="0 for regression.")
     download: bool = Field(description="Whether each worker machine downloads it once.")
 
 
@@ -50,6 +52,7 @@ class ModelResponse(ResponseModel):
 
     name: str
     description: str
+    tasks: list[Task]
     hyperparameters: list[Hyperparameter]
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from app.api.schemas.base import Accuracy, ResponseModel, Stored
+from app.api.schemas.base import Accuracy, ResponseModel, Score, Stored
 from app.tuning.jobs.tables import Outcome, State
 from app.tuning.search.models import Value
 
@@ -15,10 +15,12 @@ class TrialColumns(ResponseModel):
     version: int = Field(description="Of the job: `since` of the next request.")
     number: list[int]
     state: list[Stored[State]]
+    validation_score: list[Score | None]
+    validation_score_std: list[float | None]
     validation_accuracy: list[Accuracy | None]
     validation_accuracy_std: list[float | None]
     rank: list[int | None] = Field(
-        description="Among all trials. With `since` it follows from `n_resources` and `validation_accuracy` that the "
+        description="Among all trials. With `since` it follows from `n_resources` and `validation_score` that the "
         "ranks of trials which have not changed have moved."
     )
     fit_seconds: list[float | None]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from app.api.schemas.base import Accuracy, ErrorResponse, Params, ResponseModel, Stored
+from app.api.schemas.base import Accuracy, ErrorResponse, Params, ResponseModel, Score, Stored
 from app.tuning.jobs.tables import ENDED_JOB, Job, JobState, State
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import UnreadableSpec, read_spec
@@ -60,7 +60,8 @@ class BestSoFar(ResponseModel):
 
     trial: int
     params: Params
-    validation_accuracy: Accuracy
+    validation_score: Score
+    validation_accuracy: Accuracy | None
 
 
 class JobResponse(ResponseModel):
@@ -72,6 +73,9 @@ class JobResponse(ResponseModel):
     name: Stored[str | None]
     state: Stored[JobState]
     spec: Stored[JobSpec] = Field(description="The posted job with every default filled in.")
+    scoring: str | None = Field(
+        description="scikit-learn's name of what `score` fields are, greater is better; null if the spec is unreadable."
+    )
     trials: TrialCounts
     fits: Counts
     rungs: list[RungResponse] = Field(description="Of a halving or hyperband search; empty for other searches.")
@@ -97,14 +101,20 @@ class JobResponse(ResponseModel):
         """A job's response, from its row and its best trial's hyperparameters."""
         spec, error = _read(job)
         best = None
-        if best_params is not None and job.best_trial is not None and job.best_accuracy is not None:
-            best = BestSoFar(trial=job.best_trial, params=best_params, validation_accuracy=job.best_accuracy)
+        if best_params is not None and job.best_trial is not None and job.best_score is not None:
+            best = BestSoFar(
+                trial=job.best_trial,
+                params=best_params,
+                validation_score=job.best_score,
+                validation_accuracy=job.best_accuracy,
+            )
         ended = job.fits_succeeded + job.fits_failed + job.fits_cancelled
         return cls(
             id=job.id,
             name=job.name,
             state=job.state,
             spec=spec,
+            scoring=spec.scoring if isinstance(spec, JobSpec) else None,
             trials=TrialCounts.of(job, "trials"),
             fits=Counts.of(job, "fits"),
             rungs=RungResponse.of(job),

@@ -7,27 +7,36 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.api.schemas.base import Accuracy, ErrorResponse, Params, ResponseModel, Stored
+from app.api.schemas.base import Accuracy, ErrorResponse, Params, ResponseModel, Score, Stored
 from app.tuning.jobs.tables import EpochRow, Fit, Origin, State, Trial
 
-Ranks = Mapping[tuple[int, float], int]  # by a trial's resources and accuracy
+Ranks = Mapping[tuple[int, float], int]  # by a trial's resources and score
 
 
 class Validation(ResponseModel):
-    """Over the folds: mean, population standard deviation, and each fold's accuracy."""
+    """Over the folds: mean, population standard deviation, and each fold's; accuracies are null for regression."""
 
-    mean_accuracy: Accuracy
-    std_accuracy: float
-    fold_accuracies: list[Accuracy]
+    scoring: str | None = Field(description="What the scores are; null if the job's spec is unreadable.")
+    mean_score: Score
+    std_score: float
+    fold_scores: list[Score]
+    mean_accuracy: Accuracy | None
+    std_accuracy: float | None
+    fold_accuracies: list[Accuracy] | None
 
 
 class Test(ResponseModel):
     """The refitted best trial on the test set, which plays no part in the selection."""
 
-    accuracy: Accuracy
+    score: Score
+    accuracy: Accuracy | None
     loss: float | None
     samples: int
-    accuracy_ci95: tuple[float, float] = Field(description="Wilson's 95% interval of the accuracy.")
+    accuracy_ci95: tuple[float, float] | None = Field(description="Wilson's 95% interval of the accuracy.")
+    confusion: list[list[int]] | None = Field(
+        description="How many samples of each class (row) were taken for each class (column); null for regression, for "
+        "more than 50 classes, and for jobs of older versions."
+    )
 
 
 class Environment(ResponseModel):
@@ -75,10 +84,12 @@ class Best(ResponseModel):
     validation: Validation
     selection: Selection
     tied: list[int] | None = Field(
-        description="Trials that McNemar's test cannot tell from the winner; null until the refit, or without hits."
+        description="Trials that McNemar's test cannot tell from the winner; null until the refit, without hits, and "
+        "where the scoring is not the accuracy."
     )
     corrected: Stored[Corrected | None] = Field(
-        description="Null until the refit, without hits, in searches with rungs, and with another rule than `best`."
+        description="Null until the refit, without hits, in searches with rungs, with another rule than `best`, and "
+        "with another scoring than the accuracy."
     )
     test: Test | None
     refit_seconds: float | None
@@ -97,6 +108,8 @@ class TrialResponse(ResponseModel):
     bracket: int
     iter: int = Field(description="The highest rung that it has reached, from 0.")
     n_resources: int | None = Field(description="Of that rung; null in a search without rungs.")
+    validation_score: Score | None
+    validation_score_std: float | None
     validation_accuracy: Accuracy | None
     validation_accuracy_std: float | None
     rank: int | None = Field(description="1 is best; ties share the lowest rank; null until the trial has succeeded.")
@@ -110,9 +123,9 @@ class TrialResponse(ResponseModel):
 
 def read_trial_fields(trial: Trial, ranks: Ranks) -> dict[str, Any]:
     """A trial's own fields, without its fits."""
-    accuracy = trial.validation_accuracy
+    score = trial.validation_score
     own = {name: getattr(trial, name) for name in TrialResponse.model_fields if name != "rank"}
-    rank = None if accuracy is None else ranks[trial.n_resources, accuracy]
+    rank = None if score is None else ranks[trial.n_resources, score]
     return {**own, "n_resources": trial.n_resources or None, "rank": rank}
 
 
@@ -140,6 +153,7 @@ class FitResponse(ResponseModel):
     cached: bool = Field(description="Whether the result is that of an equal fit that was trained before.")
     resumed_from: int | None = Field(description="The epoch of the checkpoint from which it was trained on.")
     attempt: int
+    score: Score | None
     accuracy: Accuracy | None
     loss: float | None
     history: list[EpochResponse]

@@ -5,9 +5,8 @@ import { paramsOf, param, setParams } from "./view.js";
 /** @typedef {{kind: "ranges", ranges: [number, number][]} | {kind: "names", names: string[]}} AxisFilter */
 
 const TERM = /^([\w.]+)\s*(<=|>=|!=|<|>|=)\s*(.+)$/;
-export const ACCURACY = "accuracy";
 
-/** Filters of axes by name; that of the accuracy is among them. @returns {Map<string, AxisFilter>} */
+/** Filters of axes by name; that of the score is among them. @returns {Map<string, AxisFilter>} */
 export const axisFilters = () => new Map(paramsOf("on.").map(([name, text]) => [name, readAxisFilter(text)]));
 
 /** @param {string} text @returns {AxisFilter} */
@@ -69,7 +68,7 @@ export function makeTests(store) {
     wrong = /** @type {Error} */ (error).message;
   }
   const floor = top >= 100 ? -Infinity : store.scoreAtShare(top / 100);
-  const filters = [...axisFilters()].filter(([name]) => name === ACCURACY || store.axes.has(name));
+  const filters = [...axisFilters()].filter(([name]) => name === store.scoring || store.axes.has(name));
   const rest = (/** @type {number} */ number) => (!states.length || states.includes(store.state[number]))
     && (floor === -Infinity || (store.score[number] ?? -Infinity) >= floor)
     && terms.every(({ name, test }) => test(store.valueOf(name, number)));

@@ -1,6 +1,12 @@
 /** How numbers, times and states are written. */
 
-/** @param {number|null|undefined} value */
+/** What a job's trials are scored by. @param {any} job @returns {string} */
+export const scoringOf = (job) => job?.scoring ?? "accuracy";
+
+/** @param {string} text */
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** A score. @param {number|null|undefined} value */
 export const accuracy = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
 
 /** @param {any} value a hyperparameter's value, short */

@@ -1,10 +1,11 @@
 /** One job's trials as columns by number, which of them are selected, and which are picked. */
 
 import { describeAxis } from "./axes.js";
-import { ACCURACY, makeTests } from "./filters.js";
+import { makeTests } from "./filters.js";
+import { scoringOf } from "./format.js";
 import { param, setParams } from "./view.js";
 
-const OWN = [ACCURACY, "rank", "seconds", "state", "trial"];
+const OWN = ["rank", "seconds", "state", "trial"];
 
 export class Store extends EventTarget {
   constructor() {
@@ -35,15 +36,20 @@ export class Store extends EventTarget {
     return this.state.length;
   }
 
+  /** What trials are scored by. */
+  get scoring() {
+    return scoringOf(this.job);
+  }
+
   /** What filters may ask for. */
   askable() {
-    return [...OWN, ...this.axes.keys()];
+    return [this.scoring, ...OWN, ...this.axes.keys()];
   }
 
   /** @param {string} name @param {number} number */
   valueOf(name, number) {
     if (name in this.params) return this.params[name][number];
-    if (name === ACCURACY) return this.score[number];
+    if (name === this.scoring) return this.score[number];
     return { rank: this.rank[number], seconds: this.seconds[number], state: this.state[number], trial: number }[name];
   }
 
@@ -57,8 +63,8 @@ export class Store extends EventTarget {
     this.version = columns.version;
     columns.number.forEach((/** @type {number} */ number, /** @type {number} */ at) => {
       this.state[number] = columns.state[at];
-      this.score[number] = columns.validation_accuracy[at];
-      this.std[number] = columns.validation_accuracy_std[at];
+      this.score[number] = columns.validation_score[at];
+      this.std[number] = columns.validation_score_std[at];
       this.seconds[number] = columns.fit_seconds[at];
       this.bracket[number] = columns.bracket[at];
       this.iter[number] = columns.iter[at];
@@ -75,7 +81,7 @@ export class Store extends EventTarget {
     return columns.number;
   }
 
-  /** Ranks as the service gives them: more resources first, then accuracy; ties share the lowest. */
+  /** Ranks as the service gives them: more resources first, then the score; ties share the lowest. */
   setRanks() {
     const order = this.numbers().filter((one) => this.score[one] !== null);
     const key = (/** @type {number} */ one) => [this.resources[one] ?? 0, this.score[one] ?? 0];
@@ -99,7 +105,7 @@ export class Store extends EventTarget {
     return [...this.state.keys()].filter((one) => this.state[one] !== undefined);
   }
 
-  /** The accuracy that so large a share of the trials reaches. @param {number} share */
+  /** The score that so large a share of the trials reaches. @param {number} share */
   scoreAtShare(share) {
     const scores = /** @type {number[]} */ (this.score.filter((one) => one !== null && one !== undefined)).sort((a, b) => b - a);
     return scores.length ? scores[Math.max(0, Math.ceil(scores.length * share) - 1)] : -Infinity;
@@ -136,7 +142,7 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event("pick"));
   }
 
-  /** Selected trials that have an accuracy. */
+  /** Selected trials that have a score. */
   scored() {
     return this.selected.filter((one) => this.score[one] !== null);
   }

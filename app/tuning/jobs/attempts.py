@@ -38,11 +38,12 @@ class AttemptKey:
 class Result:
     """What a fit found: accuracy and loss on its fold, for the refit on the test set; seconds; what trained it.
 
+    `accuracy` is None where there are no classes. `score` is by the job's scoring, None where that is the accuracy.
     `hits` has a bit for each scored row. `key` names what was trained: equal keys, equal results. `selection` is what a
-    refit says of the winner.
+    refit says of the winner, and `confusion` its counts of test samples by their true class and the predicted one.
     """
 
-    accuracy: float
+    accuracy: float | None
     loss: float | None
     fit_seconds: float
     score_seconds: float
@@ -53,6 +54,13 @@ class Result:
     resumed_from: int | None = None
     epochs: int = 0
     selection: dict[str, Any] | None = None
+    score: float | None = None
+    confusion: list[list[int]] | None = None
+
+    @property
+    def final_score(self) -> float | None:
+        """The score that counts."""
+        return self.accuracy if self.score is None else self.score
 
     @property
     def epochs_reused(self) -> int:

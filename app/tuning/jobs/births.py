@@ -36,7 +36,7 @@ def find_birth(session: Session, job_id: UUID | None = None) -> Birth | None:
 
 
 def _find_birth(session: Session, job_id: UUID, spec: JobSpec) -> Birth | None:
-    columns = (Trial.number, Trial.params, Trial.state, Trial.validation_accuracy, Trial.origin, Trial.bracket)
+    columns = (Trial.number, Trial.params, Trial.state, Trial.validation_score, Trial.origin, Trial.bracket)
     rows = session.execute(select(*columns).where(Trial.job_id == job_id).order_by(Trial.number)).all()
     number = next((row.number for row in rows if row.origin == Origin.MODEL and not row.params), None)
     if number is None:
@@ -49,8 +49,8 @@ def _find_birth(session: Session, job_id: UUID, spec: JobSpec) -> Birth | None:
         return None
     warm = session.scalar(select(Job.warm_points).where(Job.id == job_id)) or ()
     history = [
-        *((one["params"], one["accuracy"]) for one in warm),
-        *((_complete(spec, row), row.validation_accuracy) for row in known),
+        *((one["params"], one.get("score", one.get("accuracy"))) for one in warm),  # what older versions called it
+        *((_complete(spec, row), row.validation_score) for row in known),
     ]
     return Birth(job_id, spec, number, history, [_complete(spec, row) for row in running])
 

@@ -17,6 +17,8 @@ MAX_REASON_LETTERS = 200
 TRIAL_COLUMNS: dict[str, Any] = {
     "number": Trial.number,
     "state": Trial.state,
+    "validation_score": Trial.validation_score,
+    "validation_score_std": Trial.validation_score_std,
     "validation_accuracy": Trial.validation_accuracy,
     "validation_accuracy_std": Trial.validation_accuracy_std,
     "fit_seconds": Trial.fit_seconds,
@@ -52,7 +54,7 @@ def write_trial_columns(session: Session, job: Job, since: int = 0) -> str:
     for some in _read(session, rows.order_by(Trial.number), CHANGES_READ_AT_ONCE if since else ROWS_READ_AT_ONCE):
         if since:
             ranks = rank_trials(session, job.id, some)
-        standings = [ranks.get((row.n_resources, row.validation_accuracy)) for row in some]
+        standings = [ranks.get((row.n_resources, row.validation_score)) for row in some]
         columns.add([(*row[:-2], row.n_resources or None, rank) for row, rank in zip(some, standings, strict=True)])
         params.add_objects([row.params if isinstance(row.params, dict) else {} for row in some])
     return columns.write(version=str(job.version), params=params.write())
@@ -111,12 +113,12 @@ class _Columns:
 
 
 def _rank_all(session: Session, job: Job) -> dict[tuple[int, float], int]:
-    """The rank of each pair of resources and accuracy, as `rank_trials` gives it for some."""
-    pair = (Trial.n_resources, Trial.validation_accuracy)
-    known = select(*pair).where(Trial.job_id == job.id, Trial.validation_accuracy.is_not(None))
+    """The rank of each pair of resources and score, as `rank_trials` gives it for some."""
+    pair = (Trial.n_resources, Trial.validation_score)
+    known = select(*pair).where(Trial.job_id == job.id, Trial.validation_score.is_not(None))
     ranks: dict[tuple[int, float], int] = {}
     for index, row in enumerate(session.execute(known.order_by(*(column.desc() for column in pair)))):
-        ranks.setdefault((row.n_resources, row.validation_accuracy), index + 1)
+        ranks.setdefault((row.n_resources, row.validation_score), index + 1)
     return ranks
 
 

@@ -22,7 +22,8 @@ FRESH: dict[str, Any] = {
     "worker": None,
     "started_at": None,
     "ended_at": None,
-    **dict.fromkeys(("accuracy", "loss", "fit_seconds", "score_seconds", "hits", "key", "resumed_from", "error")),
+    **dict.fromkeys(("score", "accuracy", "loss", "confusion", "fit_seconds", "score_seconds", "hits")),
+    **dict.fromkeys(("key", "resumed_from", "error")),
     "cached": False,
 }
 

@@ -3,6 +3,7 @@
 Nothing else writes a job's state and version. Whoever calls has locked the job, or has it locked here first.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -144,9 +145,16 @@ def _end_fit(
         if fit.is_refit:
             job.environment = environment or job.environment
         elif _end_trial(session, job, trial, fit, spec) and _is_best(session, job, trial):
-            job.best_trial, job.best_accuracy, job.environment = trial.number, trial.validation_accuracy, environment
+            _note_best(job, trial)
+            job.environment = environment
     _advance_job(session, job, fit, spec)
     return True
+
+
+def _note_best(job: Job, trial: Trial | None) -> None:
+    job.best_trial = trial.number if trial else None
+    job.best_score = trial.validation_score if trial else None
+    job.best_accuracy = trial.validation_accuracy if trial else None
 
 
 def _note_result(job: Job, result: Result) -> None:
@@ -163,8 +171,8 @@ def _close_fit(
 ) -> Fit | None:
     values: dict[str, Any] = {"state": state, "lease_until": None, "ended_at": clock(0)}
     if result:
-        own = ("accuracy", "loss", "fit_seconds", "score_seconds", "hits", "key", "cached", "resumed_from")
-        values |= {name: getattr(result, name) for name in own}
+        own = ("accuracy", "loss", "confusion", "fit_seconds", "score_seconds", "hits", "key", "cached", "resumed_from")
+        values |= {"score": result.final_score, **{name: getattr(result, name) for name in own}}
     if error:
         values["error"] = error
     closed = update(Fit).where(Fit.id == key.fit_id, *fence(key.attempt)).values(values).returning(Fit)
@@ -245,11 +253,8 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
     if states == {State.SUCCEEDED}:
         # Where folds are what grows, a rung adds some to those of the rungs below.
         scored = [one for one in fits if one.iter == fit.iter or (spec and spec.resource == "folds")]
-        accuracies = np.array([one.accuracy for one in scored], dtype=np.float64)
-        # scikit-learn's own two lines (`_format_results`), so that the last digit agrees too.
-        mean = np.average(accuracies)
-        trial.validation_accuracy = float(mean)
-        trial.validation_accuracy_std = float(np.sqrt(np.average((accuracies - mean) ** 2)))
+        trial.validation_score, trial.validation_score_std = _summarize([one.score for one in scored])
+        trial.validation_accuracy, trial.validation_accuracy_std = _summarize([one.accuracy for one in scored])
         record_place(session, job, trial, fit)
         if not find_rung(job, fit.bracket, fit.iter + 1):
             move_trial(job, trial, State.SUCCEEDED)
@@ -257,6 +262,7 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
             move_trial(job, trial, State.CANCELLED)
         return True
     trial.error = next((one.error for one in fits if one.error), None)
+    trial.validation_score = trial.validation_score_std = None
     trial.validation_accuracy = trial.validation_accuracy_std = None
     record_place(session, job, trial, fit)
     move_trial(job, trial, State.CANCELLED if State.CANCELLED in states else State.FAILED)
@@ -266,23 +272,33 @@ def _end_trial(session: Session, job: Job, trial: Trial, fit: Fit, spec: JobSpec
     return False
 
 
+def _summarize(folds: Sequence[float | None]) -> tuple[float, float] | tuple[None, None]:
+    """The mean and the population's standard deviation of the folds; None where a fold has no such score."""
+    known = [value for value in folds if value is not None]
+    if len(known) < len(folds):
+        return None, None
+    values = np.array(known, dtype=np.float64)
+    # scikit-learn's own two lines (`_format_results`), so that the last digit agrees too.
+    mean = np.average(values)
+    return float(mean), float(np.sqrt(np.average((values - mean) ** 2)))
+
+
 def _choose_best(session: Session, job: Job) -> None:
     """The best so far: the first of the best of those with the most resources."""
-    known = select(Trial).where(Trial.job_id == job.id, Trial.validation_accuracy.is_not(None))
-    order = (Trial.n_resources.desc(), Trial.validation_accuracy.desc(), Trial.number)
-    best = session.scalar(known.order_by(*order).limit(1))
-    job.best_trial, job.best_accuracy = (best.number, best.validation_accuracy) if best else (None, None)
+    known = select(Trial).where(Trial.job_id == job.id, Trial.validation_score.is_not(None))
+    order = (Trial.n_resources.desc(), Trial.validation_score.desc(), Trial.number)
+    _note_best(job, session.scalar(known.order_by(*order).limit(1)))
 
 
 def _is_best(session: Session, job: Job, trial: Trial) -> bool:
-    """The first of the best rank, as in scikit-learn; more resources count more than any accuracy."""
+    """The first of the best rank, as in scikit-learn; more resources count more than any score."""
     best = session.get(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
     return best is None or best is trial or _rank(trial) < _rank(best)
 
 
 def _rank(trial: Trial) -> tuple[int, float, int]:
-    assert trial.validation_accuracy is not None
-    return -trial.n_resources, -trial.validation_accuracy, trial.number
+    assert trial.validation_score is not None
+    return -trial.n_resources, -trial.validation_score, trial.number
 
 
 def _advance_job(session: Session, job: Job, fit: Fit, spec: JobSpec | None) -> None:
@@ -307,9 +323,8 @@ def _advance_job(session: Session, job: Job, fit: Fit, spec: JobSpec | None) -> 
 def end_search(session: Session, job: Job, spec: JobSpec | None) -> None:
     """Choose the winner, all trials having ended: let its refit in, or end the job."""
     if job.rungs or (spec and spec.select != "best"):
-        job.best_trial = find_winner(session, job, spec)
-        winner = session.get_one(Trial, (job.id, job.best_trial)) if job.best_trial is not None else None
-        job.best_accuracy = winner.validation_accuracy if winner else None
+        number = find_winner(session, job, spec)
+        _note_best(job, session.get_one(Trial, (job.id, number)) if number is not None else None)
     if job.best_trial is None:
         first = session.scalar(select(Trial.error).where(Trial.job_id == job.id).order_by(Trial.number).limit(1))
         message = f"none of {job.trials_total} trials succeeded; the first: {(first or {}).get('message')}"

@@ -24,15 +24,15 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
 from app.tuning.search.stored import read_spec_or_none
 
 SPEEDS = 20  # jobs whose speed is looked at
-TrialSort = Literal["number", "-validation_accuracy", "validation_accuracy"]
+TrialSort = Literal["number", "-validation_score", "validation_score", "-validation_accuracy", "validation_accuracy"]
 JobPlace = tuple[datetime, UUID]  # a job's birth and id: where a page of jobs begins
-TrialPlace = tuple[float | None, int]  # a trial's accuracy and number: where a page of trials begins
+TrialPlace = tuple[float | None, int]  # what a trial is sorted by, and its number: where a page of trials begins
 
 
 def find_job(session: Session, job_id: UUID) -> Job | None:
@@ -106,38 +106,50 @@ def find_best_params(session: Session, jobs: Sequence[Job]) -> dict[UUID, dict[s
 def list_page_of_trials(
     session: Session, job_id: UUID, state: State | None, sort: TrialSort, after: TrialPlace | None, limit: int
 ) -> list[Trial]:
-    """So many trials after a place; those without an accuracy come last however they are sorted."""
+    """So many trials after a place; those without a score come last however they are sorted."""
     mine = [Trial.job_id == job_id, *([Trial.state == state] if state else [])]
     if sort == "number":
         later = [Trial.number > after[1]] if after else []
         return list(session.scalars(select(Trial).where(*mine, *later).order_by(Trial.number).limit(limit)))
     found: list[Trial] = []
+    score = _sorted_by(sort)
     if after is None or after[0] is not None:
-        order = Trial.validation_accuracy.desc() if sort[0] == "-" else Trial.validation_accuracy.asc()
-        known = [*mine, Trial.validation_accuracy.is_not(None), *_beyond(sort, after)]
+        order = score.desc() if sort[0] == "-" else score.asc()
+        known = [*mine, score.is_not(None), *_beyond(sort, after)]
         found += session.scalars(select(Trial).where(*known).order_by(order, Trial.number).limit(limit))
         after = None
     if len(found) < limit:
         later = [Trial.number > after[1]] if after else []
-        unknown = [*mine, Trial.validation_accuracy.is_(None), *later]
+        unknown = [*mine, score.is_(None), *later]
         found += session.scalars(select(Trial).where(*unknown).order_by(Trial.number).limit(limit - len(found)))
     return found
+
+
+def get_place(trial: Trial, sort: TrialSort) -> TrialPlace:
+    """The place of a trial in a list that is sorted so."""
+    accuracy = sort.endswith("accuracy")
+    return trial.validation_accuracy if accuracy else trial.validation_score, trial.number
+
+
+def _sorted_by(sort: TrialSort) -> InstrumentedAttribute[float | None]:
+    return Trial.validation_accuracy if sort.endswith("accuracy") else Trial.validation_score
 
 
 def _beyond(sort: TrialSort, after: TrialPlace | None) -> list[ColumnElement[bool]]:
     if not after or after[0] is None:
         return []
-    accuracy, number = after
-    further = Trial.validation_accuracy < accuracy if sort[0] == "-" else Trial.validation_accuracy > accuracy
-    return [or_(further, and_(Trial.validation_accuracy == accuracy, Trial.number > number))]
+    value, number = after
+    score = _sorted_by(sort)
+    further = score < value if sort[0] == "-" else score > value
+    return [or_(further, and_(score == value, Trial.number > number))]
 
 
 def rank_trials(session: Session, job_id: UUID, trials: Sequence[Trial | Row[Any]]) -> dict[tuple[int, float], int]:
-    """The rank of each pair of resources and accuracy among the job's trials: 1 is best, ties share the lowest.
+    """The rank of each pair of resources and score among the job's trials: 1 is best, ties share the lowest.
 
     The trials between two neighbours are counted by the index, so that none is counted twice.
     """
-    known = ((one.n_resources, one.validation_accuracy) for one in trials if one.validation_accuracy is not None)
+    known = ((one.n_resources, one.validation_score) for one in trials if one.validation_score is not None)
     pairs = sorted(set(known), reverse=True)
     if not pairs:
         return {}
@@ -156,11 +168,11 @@ def _count_gaps(pairs: int) -> Select[Any]:
 
     Kept, since to make it takes longer than to execute it.
     """
-    standing = tuple_(Trial.n_resources, Trial.validation_accuracy)
+    standing = tuple_(Trial.n_resources, Trial.validation_score)
     bounds = [
         tuple_(bindparam(f"n{index}", type_=Integer), bindparam(f"a{index}", type_=Float)) for index in range(pairs)
     ]
-    mine = select(func.count()).where(Trial.job_id == bindparam("job"), Trial.validation_accuracy.is_not(None))
+    mine = select(func.count()).where(Trial.job_id == bindparam("job"), Trial.validation_score.is_not(None))
     above = [mine.where(standing > bound) for bound in bounds]
     gaps = [*above[:1], *(one.where(standing <= higher) for one, higher in zip(above[1:], bounds, strict=False))]
     return select(*(gap.scalar_subquery() for gap in gaps))
@@ -188,7 +200,7 @@ def build_cv_results(session: Session, job: Job) -> dict[str, list[Any]]:
     spec = read_spec_or_none(job.spec)
     resource = spec.resource if spec else None
     rows = _list_placed_rows(session, job) if job.rungs else _list_rows(session, job)
-    columns = (Fit.accuracy, Fit.fit_seconds, Fit.score_seconds)
+    columns = (Fit.score, Fit.fit_seconds, Fit.score_seconds)
     place: dict[tuple[int | None, int], int] = {(row.number, row.iter): index for index, row in enumerate(rows)}
     mine = select(Fit.trial_number, Fit.iter, Fit.fold, *columns).where(Fit.job_id == job.id, Fit.fold.is_not(None))
     fits = session.execute(mine).all()
@@ -205,8 +217,8 @@ def build_cv_results(session: Session, job: Job) -> dict[str, list[Any]]:
 class _Row(NamedTuple):
     number: int
     params: Any
-    accuracy: float | None
-    accuracy_std: float | None
+    score: float | None
+    score_std: float | None
     bracket: int = 0
     iter: int = 0
     n_resources: int = 0
@@ -214,12 +226,12 @@ class _Row(NamedTuple):
 
 def _list_rows(session: Session, job: Job) -> list[_Row]:
     ended = (Trial.job_id == job.id, Trial.state.in_((State.SUCCEEDED, State.FAILED, State.PRUNED)))
-    columns = (Trial.number, Trial.params, Trial.validation_accuracy, Trial.validation_accuracy_std)
+    columns = (Trial.number, Trial.params, Trial.validation_score, Trial.validation_score_std)
     return [_Row(*row) for row in session.execute(select(*columns).where(*ended).order_by(Trial.number))]
 
 
 def _list_placed_rows(session: Session, job: Job) -> list[_Row]:
-    columns = (Trial.number, Trial.params, Place.accuracy, Place.accuracy_std, Place.bracket, Place.iter)
+    columns = (Trial.number, Trial.params, Place.score, Place.score_std, Place.bracket, Place.iter)
     ended = (Place.job_id == job.id, Place.ended, Trial.job_id == job.id, Trial.number == Place.trial_number)
     order = (Place.bracket, Place.iter, Place.slot, Place.trial_number)
     resources = {(rung["bracket"], rung["iter"]): rung["n_resources"] for rung in job.rungs or ()}
@@ -253,9 +265,9 @@ def _name_columns(
         results[f"param_{name}"] = [one.get(name) for one in params]
     results["params"] = shown
     results |= {f"split{fold}_test_score": _plain(scores[:, fold]) for fold in range(scores.shape[1])}
-    results["mean_test_score"] = [row.accuracy for row in rows]
-    results["std_test_score"] = [row.accuracy_std for row in rows]
-    results["rank_test_score"] = _ranked([row.accuracy for row in rows])
+    results["mean_test_score"] = [row.score for row in rows]
+    results["std_test_score"] = [row.score_std for row in rows]
+    results["rank_test_score"] = _ranked([row.score for row in rows])
     return results
 
 
@@ -268,9 +280,9 @@ def _plain(column: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in column]
 
 
-def _ranked(accuracies: list[float | None]) -> list[int]:
+def _ranked(scores: list[float | None]) -> list[int]:
     """Ranks as scikit-learn gives them: ties share the lowest, those without a mean share the last."""
-    means = np.array([np.nan if accuracy is None else accuracy for accuracy in accuracies], dtype=np.float64)
+    means = np.array([np.nan if score is None else score for score in scores], dtype=np.float64)
     if np.isnan(means).all():
         return [1] * len(means)
     means = np.nan_to_num(means, nan=np.nanmin(means) - 1)

@@ -22,31 +22,32 @@ EPOCH_FIELDS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "second
 class Known(NamedTuple):
     """A fit that was trained before, as far as so many epochs."""
 
-    accuracy: float
+    accuracy: float | None
     loss: float | None
     fit_seconds: float
     score_seconds: float
+    score: float | None
     hits: bytes | None
+    confusion: list[list[int]] | None
     epochs: list[dict[str, Any]]
 
 
-def find_equal_fit(session: Session, key: str, epochs: int | None) -> Known | None:
+def find_equal_fit(session: Session, key: str, epochs: int | None, *, by_epoch: bool = True) -> Known | None:
     """The result of a fit with this key after so many epochs, or whole if `epochs` is None; None if there is none.
 
-    A fit of more epochs contains it if it was scored after each; its hits are those of its last epoch only.
+    A fit of more epochs contains it if it was scored after each, which is so for the accuracy alone; its hits are those
+    of its last epoch only.
     """
-    mine = (Fit.key == key, Fit.state == State.SUCCEEDED, Fit.accuracy.is_not(None))
+    mine = (Fit.key == key, Fit.state == State.SUCCEEDED, Fit.score.is_not(None))
     for fit in session.scalars(select(Fit).where(*mine).order_by(Fit.hits.is_(None), Fit.id)):
         rows = session.scalars(select(EpochRow).where(EpochRow.fit_id == fit.id).order_by(EpochRow.epoch)).all()
         if epochs in (None, len(rows)):
-            return Known(
-                fit.accuracy or 0.0, fit.loss, fit.fit_seconds or 0.0, fit.score_seconds or 0.0, fit.hits, _copy(rows)
-            )
-        if epochs and epochs < len(rows) and (accuracy := rows[epochs - 1].val_accuracy) is not None:
-            fit_seconds, score_seconds = (
-                (seconds or 0.0) * epochs / len(rows) for seconds in (fit.fit_seconds, fit.score_seconds)
-            )
-            return Known(accuracy, rows[epochs - 1].val_loss, fit_seconds, score_seconds, None, _copy(rows[:epochs]))
+            seconds = fit.fit_seconds or 0.0, fit.score_seconds or 0.0
+            return Known(fit.accuracy, fit.loss, *seconds, fit.score, fit.hits, fit.confusion, _copy(rows))
+        if by_epoch and epochs and epochs < len(rows) and (accuracy := rows[epochs - 1].val_accuracy) is not None:
+            share = epochs / len(rows)
+            seconds = (fit.fit_seconds or 0.0) * share, (fit.score_seconds or 0.0) * share
+            return Known(accuracy, rows[epochs - 1].val_loss, *seconds, accuracy, None, None, _copy(rows[:epochs]))
     return None
 
 
@@ -70,7 +71,11 @@ def count_equal_fits(session: Session, spec: JobSpec, candidates: Candidates) ->
                 keys = {make_key(spec, complete, fold, rung.n_resources, one) for one in environments}
                 wanted.append((keys, int(complete.get("epochs", 0))))
     known = _find_epochs(session, sorted({key for keys, _ in wanted for key in keys}))
-    return sum(any(known.get(key, -1) >= epochs for key in keys) for keys, epochs in wanted)
+    by_epoch = spec.scoring == "accuracy"
+    return sum(
+        any(one == epochs or (by_epoch and one > epochs) for key in keys for one in known.get(key, ()))
+        for keys, epochs in wanted
+    )
 
 
 def _list_environments(session: Session, dataset: str) -> list[dict[str, str]]:
@@ -81,21 +86,21 @@ def _list_environments(session: Session, dataset: str) -> list[dict[str, str]]:
     return [dict(zip(MACHINE, one, strict=True)) for one in sorted(found)]
 
 
-def _find_epochs(session: Session, keys: list[str]) -> dict[str, int]:
-    """Of each key that a fit has which succeeded: the most epochs that it was trained."""
-    known: dict[str, int] = {}
+def _find_epochs(session: Session, keys: list[str]) -> dict[str, set[int]]:
+    """Of each key that fits have which succeeded: how many epochs they were trained."""
+    known: dict[str, set[int]] = {}
     for start in range(0, len(keys), ROWS_AT_ONCE):
         mine = (Fit.key.in_(keys[start : start + ROWS_AT_ONCE]), Fit.state == State.SUCCEEDED)
         epochs = select(Fit.key, func.count(EpochRow.epoch)).outerjoin(EpochRow, EpochRow.fit_id == Fit.id)
         for key, number in session.execute(epochs.where(*mine).group_by(Fit.id, Fit.key)):
-            known[key or ""] = max(number, known.get(key or "", 0))
+            known.setdefault(key or "", set()).add(number)
     return known
 
 
 def list_hits(session: Session, job_id: UUID) -> dict[int, dict[int, bytes | None]]:
     """The hits of the best trials that reached the end, by their number and the fold."""
     best = select(Trial.number).where(Trial.job_id == job_id, Trial.state == State.SUCCEEDED)
-    some = best.order_by(Trial.validation_accuracy.desc(), Trial.number).limit(MAX_COMPARED)
+    some = best.order_by(Trial.validation_score.desc(), Trial.number).limit(MAX_COMPARED)
     mine = (Fit.job_id == job_id, Fit.fold.is_not(None), Fit.state == State.SUCCEEDED, Fit.trial_number.in_(some))
     found: dict[int, dict[int, bytes | None]] = {}
     # In ascending order of the rungs, so that the highest one counts.

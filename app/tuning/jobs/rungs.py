@@ -49,10 +49,10 @@ def is_in_rung(table: type[Fit | Place], job: Job, bracket: int, iter: int) -> t
 
 
 def record_place(session: Session, job: Job, trial: Trial, fit: Fit) -> None:
-    """Note what a trial has reached in the rung of its last fit; without an accuracy if it has failed."""
+    """Note what a trial has reached in the rung of its last fit; without a score if it has failed."""
     if rung := find_rung(job, fit.bracket, fit.iter):
         place = session.get_one(Place, (job.id, fit.bracket, fit.iter, trial.number))
-        place.ended, place.accuracy, place.accuracy_std = True, trial.validation_accuracy, trial.validation_accuracy_std
+        place.ended, place.score, place.score_std = True, trial.validation_score, trial.validation_score_std
         trial.iter, trial.n_resources = fit.iter, rung["n_resources"]
 
 
@@ -72,7 +72,7 @@ def read_places(
     session: Session, job: Job, bracket: int, iter: int
 ) -> tuple[list[int], NDArray[np.float64], NDArray[np.bool_]]:
     """The trials of a rung in its order, their means (NaN: none, or failed) and whether they have ended in it."""
-    columns = (Place.trial_number, Place.accuracy, Place.ended)
+    columns = (Place.trial_number, Place.score, Place.ended)
     rows = session.execute(select(*columns).where(*is_in_rung(Place, job, bracket, iter)).order_by(Place.slot)).all()
-    means = np.array([np.nan if row.accuracy is None else row.accuracy for row in rows], dtype=np.float64)
+    means = np.array([np.nan if row.score is None else row.score for row in rows], dtype=np.float64)
     return [row.trial_number for row in rows], means, np.array([row.ended for row in rows], dtype=np.bool_)

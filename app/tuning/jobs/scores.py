@@ -11,7 +11,7 @@ from app.tuning.search.importance import Floats
 from app.tuning.search.models import Value
 from app.tuning.search.stored import read_spec_or_none
 
-Measure = Literal["validation_accuracy", "fit_seconds"]
+Measure = Literal["validation_score", "validation_accuracy", "fit_seconds"]
 
 
 class FoldScores(NamedTuple):
@@ -25,7 +25,8 @@ class FoldScores(NamedTuple):
 
 def read_scores(session: Session, job: Job, of: Measure) -> FoldScores:
     """The candidates of the rung with the most of them that have ended on all folds, or of the whole search."""
-    column = Fit.accuracy if of == "validation_accuracy" else -Fit.fit_seconds
+    columns = {"validation_score": Fit.score, "validation_accuracy": Fit.accuracy, "fit_seconds": -Fit.fit_seconds}
+    column = columns[of]
     mine = (Fit.job_id == job.id, Fit.fold.is_not(None), Fit.state == State.SUCCEEDED, column.is_not(None))
     rungs: dict[int, dict[int, dict[int, float]]] = {}
     rows: Any = session.execute(select(Fit.n_resources, Fit.trial_number, Fit.fold, column).where(*mine))

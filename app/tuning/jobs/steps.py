@@ -68,15 +68,15 @@ def _find_cheapest(session: Session, job: Job, spec: JobSpec) -> int | None:
     if not numbers:
         return None
     row = {number: index for index, number in enumerate(numbers)}
-    accuracies = np.full((len(numbers), spec.folds), np.nan)
+    scores = np.full((len(numbers), spec.folds), np.nan)
     # In ascending order of the rungs, so that the highest one counts.
     mine = (Fit.job_id == job.id, Fit.fold.is_not(None), Fit.state == State.SUCCEEDED)
-    for number, fold, accuracy in session.execute(
-        select(Fit.trial_number, Fit.fold, Fit.accuracy).where(*mine).order_by(Fit.iter)
+    for number, fold, score in session.execute(
+        select(Fit.trial_number, Fit.fold, Fit.score).where(*mine).order_by(Fit.iter)
     ):
         if number in row:
-            accuracies[row[number], fold or 0] = accuracy
-    return select_one_standard_error(accuracies, [costs[number] for number in numbers], numbers)
+            scores[row[number], fold or 0] = score
+    return select_one_standard_error(scores, [costs[number] for number in numbers], numbers)
 
 
 def _advance_race(session: Session, job: Job, spec: JobSpec, fit: Fit) -> bool:
@@ -86,14 +86,14 @@ def _advance_race(session: Session, job: Job, spec: JobSpec, fit: Fit) -> bool:
     if session.scalar(select(exists().where(*mine, Fit.position.is_not(None), Fit.state.in_(OPEN)))):
         return False
     numbers, settled = _list_runners(session, job, fit)
-    accuracies, failed, hits = _read_folds(session, job, spec, fit, numbers)
+    scores, failed, hits = _read_folds(session, job, spec, fit, numbers)
     following = find_rung(job, fit.bracket, fit.iter + 1)
     places = following["n_candidates"] if following else 1
-    board = (accuracies, failed, settled, places, spec.race.burn_in)
+    board = (scores, failed, settled, places, spec.race.burn_in)
     if isinstance(spec.race, BootstrapRace):
         step = race_bootstrap(*board, last=following is None, hits=hits, alpha=spec.race.alpha)
     else:
-        step = race_lossless(*board, last=following is None)
+        step = race_lossless(*board, last=following is None, highest=spec.scorer.highest)
     broken: NDArray[np.bool_] = np.any(failed, axis=1)
     _end_trials(session, job, [numbers[index] for index in step.out if broken[index]], State.FAILED)
     _end_trials(session, job, [numbers[index] for index in step.out if not broken[index]], State.PRUNED)
@@ -116,20 +116,20 @@ def _list_runners(session: Session, job: Job, fit: Fit) -> tuple[list[int], NDAr
 def _read_folds(
     session: Session, job: Job, spec: JobSpec, fit: Fit, numbers: list[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Packed]:
-    """Of each candidate's folds: the accuracy, NaN where there is none; whether it has failed; the hits if needed."""
+    """Of each candidate's folds: the score, NaN where there is none; whether it has failed; the hits if needed."""
     row = {number: index for index, number in enumerate(numbers)}
-    accuracies = np.full((len(numbers), spec.folds), np.nan)
-    failed = np.zeros(accuracies.shape, dtype=np.bool_)
+    scores = np.full((len(numbers), spec.folds), np.nan)
+    failed = np.zeros(scores.shape, dtype=np.bool_)
     packed: Packed = [[None] * spec.folds for _ in numbers]
     mine = (*is_in_rung(Fit, job, fit.bracket, fit.iter), Fit.fold.is_not(None), Fit.trial_number.is_not(None))
     hits = Fit.hits if isinstance(spec.race, BootstrapRace) else null()
-    columns = (Fit.trial_number, Fit.fold, Fit.state, Fit.accuracy, hits)
-    for number, fold, state, accuracy, found in session.execute(select(*columns).where(*mine)):
+    columns = (Fit.trial_number, Fit.fold, Fit.state, Fit.score, hits)
+    for number, fold, state, score, found in session.execute(select(*columns).where(*mine)):
         cell = row[number or 0], fold or 0
-        accuracies[cell] = np.nan if accuracy is None else accuracy
+        scores[cell] = np.nan if score is None else score
         failed[cell] = state == State.FAILED
         packed[cell[0]][cell[1]] = found
-    return accuracies, failed, packed
+    return scores, failed, packed
 
 
 def _issue(session: Session, job: Job, fit: Fit, fits: Sequence[tuple[int, int]]) -> None:

@@ -35,7 +35,7 @@ class State(StrEnum):
 
     QUEUED = "queued"  # waits to be claimed
     RUNNING = "running"  # a fit: claimed, with a lease; a trial: one of its fits has been claimed
-    SUCCEEDED = "succeeded"  # its accuracy is known
+    SUCCEEDED = "succeeded"  # its score is known
     FAILED = "failed"  # its error is known; a trial fails with any of its folds
     CANCELLED = "cancelled"  # its job ended without it, or the trial that it would have been for lost a race or a rung
     PRUNED = "pruned"  # a trial: it lost a race or a rung
@@ -84,6 +84,7 @@ class Table(DeclarativeBase):
         datetime: Utc(),
         dict[str, Any]: JSON(none_as_null=True),
         list[dict[str, Any]]: JSON(none_as_null=True),
+        list[list[int]]: JSON(none_as_null=True),
         str: String(255),
         JobState: String(16),
         State: String(16),
@@ -127,14 +128,15 @@ class Job(Table):
     parallel_fits: Mapped[int] = mapped_column(default=0)  # that were running after the last claim
     rungs: Mapped[list[dict[str, Any]] | None]  # of a search that has any: `Rung`, and its state
     unborn: Mapped[int] = mapped_column(default=0)  # trials whose hyperparameters a model has yet to propose
-    warm_points: Mapped[list[dict[str, Any]] | None] = mapped_column(deferred=True)  # params, accuracy
+    warm_points: Mapped[list[dict[str, Any]] | None] = mapped_column(deferred=True)  # params, score
     skipped: Mapped[int] = mapped_column(default=0)  # forbidden points left out, or drawn again
     epochs_trained: Mapped[int] = mapped_column(default=0)  # by the attempts that succeeded
     epochs_reused: Mapped[int] = mapped_column(default=0)  # that these did not have to train
     irreproducible: Mapped[str | None] = mapped_column(Text)  # why another run might give another table
     selection: Mapped[dict[str, Any] | None]  # what is known of the winner besides: tied trials, corrected accuracy
     best_trial: Mapped[int | None]
-    best_accuracy: Mapped[float | None]
+    best_score: Mapped[float | None]
+    best_accuracy: Mapped[float | None]  # null where there are no classes, like all accuracies
     environment: Mapped[dict[str, Any] | None]  # of what trained the winner
     error: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
@@ -152,8 +154,8 @@ class Trial(Table):
 
     __tablename__ = "trials"
     __table_args__ = (
-        Index("ix_trials_accuracy", "job_id", "validation_accuracy", "number"),
-        Index("ix_trials_rank", "job_id", "n_resources", "validation_accuracy"),
+        Index("ix_trials_score", "job_id", "validation_score", "number"),
+        Index("ix_trials_rank", "job_id", "n_resources", "validation_score"),
         Index("ix_trials_state", "job_id", "state", "number"),
         Index("ix_trials_version", "job_id", "version"),
     )
@@ -167,7 +169,9 @@ class Trial(Table):
     bracket: Mapped[int] = mapped_column(default=0)
     iter: Mapped[int] = mapped_column(default=0)  # the highest rung that it has ended in, the first until then
     n_resources: Mapped[int] = mapped_column(default=0)  # of that rung; 0 in a search without rungs
-    validation_accuracy: Mapped[float | None]  # in that rung
+    validation_score: Mapped[float | None]  # in that rung
+    validation_score_std: Mapped[float | None]
+    validation_accuracy: Mapped[float | None]
     validation_accuracy_std: Mapped[float | None]
     fit_seconds: Mapped[float | None]  # of all its folds together
     error: Mapped[dict[str, Any] | None]
@@ -200,8 +204,10 @@ class Fit(Table):
     lease_until: Mapped[datetime | None]
     doubted_at: Mapped[datetime | None]  # when housekeeping last missed a renewal
     worker: Mapped[str | None]
+    score: Mapped[float | None]  # by the job's scoring
     accuracy: Mapped[float | None]
     loss: Mapped[float | None]
+    confusion: Mapped[list[list[int]] | None]  # of a refit: test samples by their true class and the predicted one
     fit_seconds: Mapped[float | None]
     score_seconds: Mapped[float | None]
     hits: Mapped[bytes | None] = mapped_column(deferred=True)  # a bit a scored row, 1 if classified rightly
@@ -229,8 +235,8 @@ class Place(Table):
     trial_number: Mapped[int] = mapped_column(primary_key=True)
     slot: Mapped[int | None]  # its row within the rung, which is certain once the rung before has ended
     ended: Mapped[bool] = mapped_column(default=False)
-    accuracy: Mapped[float | None]
-    accuracy_std: Mapped[float | None]
+    score: Mapped[float | None]
+    score_std: Mapped[float | None]
 
 
 class Attempt(Table):

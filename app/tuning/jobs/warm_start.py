@@ -14,7 +14,7 @@ MAX_WARM_POINTS = 1000  # the more, the longer each proposal takes
 
 
 def read_warm_points(session: Session, spec: JobSpec) -> list[dict[str, Any]] | None:
-    """The complete hyperparameters and the mean validation accuracy of each trial, None if it failed.
+    """The complete hyperparameters and the mean validation score of each trial, None if it failed.
 
     Of a job with rungs, only the trials that had all resources count.
 
@@ -33,9 +33,9 @@ def read_warm_points(session: Session, spec: JobSpec) -> list[dict[str, Any]] | 
         if not other or _describe_task(other) != _describe_task(spec):
             _reject(index, "The job must have the same dataset, model and evaluation as this one.")
         useful = (Trial.job_id == job.id, Trial.state.in_((State.SUCCEEDED, State.FAILED)))
-        columns = (Trial.params, Trial.validation_accuracy)
+        columns = (Trial.params, Trial.validation_score)
         rows = session.execute(select(*columns).where(*useful).order_by(Trial.number)).all()
-        points += [{"params": other.fill(row.params), "accuracy": row.validation_accuracy} for row in rows]
+        points += [{"params": other.fill(row.params), "score": row.validation_score} for row in rows]
     if len(points) > MAX_WARM_POINTS:
         message = f"{len(points):,} trials: a search can start from at most {MAX_WARM_POINTS:,}; name fewer jobs"
         raise SpecRejected([(("warm_start", "jobs"), message)])
@@ -43,9 +43,9 @@ def read_warm_points(session: Session, spec: JobSpec) -> list[dict[str, Any]] | 
 
 
 def _describe_task(spec: JobSpec) -> Any:
-    """What must be equal for accuracies to be comparable."""
+    """What must be equal for scores to be comparable."""
     how = spec.evaluation.model_dump(include={"cv", "repeats", "validation_split"})
-    return spec.dataset.name, spec.train_samples, spec.model, how
+    return spec.dataset.name, spec.train_samples, spec.model, spec.scoring, how
 
 
 def _reject(index: int, message: str) -> NoReturn:

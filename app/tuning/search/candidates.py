@@ -74,6 +74,8 @@ def make_candidate(spec: JobSpec, params: Point, origin: str, n_resources: int |
     """
     model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
     complete = model.model_validate(spec.hyperparameters(params, n_resources))
+    if spec.task == "regression" and getattr(complete, "class_weight", "none") != "none":
+        raise ValueError(f"class_weight weighs classes, which {dataset.name} has not: leave it out")
     cost = complete.training_cost(dataset.shape, dataset.classes)
     return Candidate(params, float(cost * spec.train_samples), origin)
 

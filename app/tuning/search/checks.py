@@ -10,8 +10,9 @@ from app.tuning.search.models import Model
 from app.tuning.search.plan import count_draws
 from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import Rejection, raise_if_rejected, reject_value
+from app.tuning.search.scoring import list_scorings
 from app.tuning.search.spaces import Distribution
-from app.tuning.search.spec import CrossValidation, JobSpec
+from app.tuning.search.spec import BootstrapRace, CrossValidation, JobSpec
 from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband
 
 MAX_TRIALS = 10_000
@@ -24,7 +25,15 @@ def check_search(spec: JobSpec) -> None:
     Raises:
         SpecRejected: the search is too large, or it does not fit the model or the data set.
     """
-    for check in (_check_dataset, _check_race, _check_warm_start, _check_count, _check_space, check_forbidden):
+    for check in (
+        _check_dataset,
+        _check_scoring,
+        _check_race,
+        _check_warm_start,
+        _check_count,
+        _check_space,
+        check_forbidden,
+    ):
         raise_if_rejected(check(spec))
 
 
@@ -35,13 +44,23 @@ def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
         if wanted is not None and wanted > most:
             yield ("dataset", field), f"{dataset.name} has {most} samples: use 1 to {most}, or null for all"
     model = MODELS[spec.model]
-    if len(dataset.shape) == 1 and not model.takes_tables:
-        others = ", ".join(name for name, one in MODELS.items() if one.takes_tables)
-        yield ("model",), f"{model.name} needs images, and {dataset.name} is a table: use one of {others}"
+    yield from _check_model(model, dataset)
     if model.max_train_samples and spec.train_samples > model.max_train_samples:
         message = f"{model.name} trains on at most {model.max_train_samples:,} samples: use fewer train_samples"
         yield ("dataset", "train_samples"), message
     yield from _check_folds(spec, dataset)
+
+
+def _check_model(model: type[Model], dataset: Dataset) -> Iterator[Rejection]:
+    is_table = len(dataset.shape) == 1
+    able = [name for name, one in MODELS.items() if dataset.task in one.tasks and (one.takes_tables or not is_table)]
+    if dataset.task not in model.tasks:
+        reason = f"is for {model.tasks[0]}, and {dataset.name} is {dataset.task}"
+    elif is_table and not model.takes_tables:
+        reason = f"needs images, and {dataset.name} is a table"
+    else:
+        return
+    yield ("model",), f"{model.name} {reason}: use one of {', '.join(able)}"
 
 
 def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
@@ -52,7 +71,8 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
         if samples < fewest:
             yield (
                 ("dataset", "train_samples"),
-                f"cv={cv} needs a class with at least {cv} samples: use {fewest} or more train_samples",
+                f"cv={cv} needs {'a class with ' if dataset.classes else ''}at least {cv} samples: "
+                f"use {fewest} or more train_samples",
             )
     elif not 0 < math.floor(samples * (1 - spec.evaluation.validation_split)) < samples:
         yield (
@@ -61,9 +81,28 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
         )
 
 
+def _check_scoring(spec: JobSpec) -> Iterator[Rejection]:
+    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    able = list_scorings(dataset.task, dataset.classes, model.gives_probabilities)
+    if spec.scoring in able:
+        return
+    if spec.scorer.task != dataset.task:
+        reason = f"is for {spec.scorer.task}, and {dataset.name} is {dataset.task}"
+    elif dataset.classes > 2 and spec.scorer.of_more_classes:
+        reason = f"is for two classes, and {dataset.name} has {dataset.classes}"
+        others = (spec.scorer.of_more_classes, *able)
+        able = [name for name in dict.fromkeys(others) if name in able]
+    else:
+        reason = f"needs probabilities, which {model.name} does not give"
+    yield ("evaluation", "scoring"), f"{spec.scoring} {reason}: use one of {', '.join(able)}"
+
+
 def _check_race(spec: JobSpec) -> Iterator[Rejection]:
     if not spec.race:
         return
+    if isinstance(spec.race, BootstrapRace) and spec.scoring != "accuracy":
+        message = f"a bootstrap race is decided by rows that are right or wrong, not by {spec.scoring}: use 'lossless'"
+        yield ("evaluation", "race", "method"), message
     if spec.race.burn_in >= spec.folds:
         yield (
             ("evaluation", "race", "burn_in"),

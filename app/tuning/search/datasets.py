@@ -5,6 +5,8 @@ A data set is one entry of `DATASETS` here and one of `worker.datasets.LOADERS`.
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.tuning.search.scoring import Task
+
 
 class Dataset(BaseModel):
     """A data set that a job can use: images, or a table of numbers."""
@@ -13,19 +15,21 @@ class Dataset(BaseModel):
 
     name: str
     description: str
+    task: Task = "classification"
     train_samples: int = Field(description="Samples of the training set.")
     test_samples: int = Field(description="Samples of the test set.")
     shape: tuple[int, ...] = Field(description="Height, width and channels of an image; the columns of a table.")
-    classes: int
+    classes: int = Field(description="0 for regression.")
     download: bool = Field(description="Whether each worker machine downloads it once.")
     scale: float = Field(1.0, description="The largest pixel value; pixels are divided by it.")
     smallest_train: tuple[int, ...] = Field(
         exclude=True,
-        description="For k = 2 to 10: the fewest first samples with k members of some class, as k folds require.",
+        description="For k = 2 to 10: the fewest first samples with k members of some class, as k folds require; "
+        "k itself for regression.",
     )
 
     def smallest_for(self, folds: int) -> int:
-        """The fewest training samples that scikit-learn's `StratifiedKFold(folds)` accepts."""
+        """The fewest training samples that scikit-learn's `StratifiedKFold(folds)` or `KFold(folds)` accepts."""
         return self.smallest_train[folds - 2]
 
 
@@ -84,6 +88,17 @@ DATASETS = {
             classes=2,
             download=False,
             smallest_train=(3, 4, 5, 6, 7, 8, 9, 10, 11),
+        ),
+        Dataset(
+            name="diabetes",
+            description=f"scikit-learn's diabetes patients: how the disease goes on in a year, a number {SHUFFLED}",
+            task="regression",
+            train_samples=354,
+            test_samples=88,
+            shape=(10,),
+            classes=0,
+            download=False,
+            smallest_train=tuple(range(2, 11)),
         ),
     )
 }

@@ -40,6 +40,8 @@ def make_key(
     """
     parts: dict[str, Any] = {"model": spec.model, "train_samples": spec.train_samples, "seed": derive_seed(spec, fold)}
     parts |= {name: environment[name] for name in ("dataset_sha256", MODELS[spec.model].library, "processor")}
+    if spec.scoring != "accuracy":  # so that keys of older versions still hold
+        parts["scoring"] = spec.scoring
     parts |= {"revision": MODELS[spec.model].revision, "hyperparameters": {**hyperparameters}}
     if fold is None:
         parts["test_samples"] = spec.test_samples

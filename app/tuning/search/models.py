@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.tuning.search.scoring import Task
+
 Value = int | float | str
 ImageShape = tuple[int, int, int]
 Shape = tuple[int, ...]  # of a sample: an image, or a table's number of columns
@@ -21,6 +23,8 @@ class Model(BaseModel, ABC):
     seed_is_random_state: ClassVar[bool] = False  # as in scikit-learn, of the first training on each fold
     max_train_samples: ClassVar[int | None] = None
     takes_tables: ClassVar[bool] = True
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    gives_probabilities: ClassVar[bool] = True  # of the classes
     revision: ClassVar[int] = 1  # raised by every change of the bits of results, or of what a checkpoint has
 
     @abstractmethod

@@ -107,7 +107,7 @@ def _find_least(spec: JobSpec, search: Halving) -> int:
 
 def _find_smallest(spec: JobSpec, search: Halving) -> int:
     """scikit-learn's `smallest`: for samples two of each class in each fold, else 1."""
-    return 2 * spec.folds * DATASETS[spec.dataset.name].classes if search.resource == "n_samples" else 1
+    return 2 * spec.folds * max(1, DATASETS[spec.dataset.name].classes) if search.resource == "n_samples" else 1
 
 
 def _find_most(spec: JobSpec, search: Halving | Hyperband, least: int) -> int:

@@ -1,6 +1,6 @@
 """Races: the folds of a candidate that cannot win are not trained.
 
-A race goes on in steps. Each is decided when all fits of the step before have ended, from their accuracies alone.
+A race goes on in steps. Each is decided when all fits of the step before have ended, from their scores alone.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEADERS = 4  # candidates at least that get all folds before the others are compared with them
-Accuracies = NDArray[np.float64]
+ScoreTable = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Packed = list[list[bytes | None]]  # (candidates, folds): a bit for each validated row, 1 if it was right
 
@@ -23,25 +23,25 @@ class RaceStep(NamedTuple):
 
 
 def race_lossless(
-    accuracies: Accuracies, failed: Flags, settled: Flags, places: int, burn_in: int, *, last: bool
+    scores: ScoreTable, failed: Flags, settled: Flags, places: int, burn_in: int, *, last: bool, highest: float = 1.0
 ) -> RaceStep:
     """The next step of a race for `places` among candidates, after which the same ones win as without it.
 
-    `accuracies` and `failed`, (candidates, folds), say what each fit has found, NaN and False where it was not trained;
+    `scores` and `failed`, (candidates, folds), say what each fit has found, NaN and False where it was not trained;
     `settled`, (candidates,), who is out already. All candidates have their first `burn_in` folds. The leaders by these
     get all others; then all that can still win get one fold more each time. A candidate is out with a failed fold, or
-    once 1.0 on each remaining fold would not take it to a place. Of equal means the first wins in the `last` rung, and
-    the last ones in the others (`rungs.select_top`).
+    once `highest`, the greatest score that there can be, on each remaining fold would not take it to a place. Of equal
+    means the first wins in the `last` rung, and the last ones in the others (`rungs.select_top`).
     """
     broken = np.any(failed, axis=1)
     alive = ~settled & ~broken
     out = [int(index) for index in np.flatnonzero(broken & ~settled)]
-    done = ~np.isnan(accuracies)
-    # The mean of a trial, with 1.0 for what is missing: rounding never lets the mean exceed this bound.
-    bounds = np.array([np.average(row) for row in np.where(done, accuracies, 1.0)])
+    done = ~np.isnan(scores)
+    # The mean of a trial, with the highest score for what is missing: rounding never lets the mean exceed this bound.
+    bounds = np.array([np.average(row) for row in np.where(done, scores, highest)])
     ahead = _order(bounds, last)
     complete = [int(index) for index in ahead if alive[index] and done[index].all()]
-    if len(complete) < places and (leaders := _find_leaders(accuracies, alive, done, max(LEADERS, places), burn_in)):
+    if len(complete) < places and (leaders := _find_leaders(scores, alive, done, max(LEADERS, places), burn_in)):
         return RaceStep([(index, fold) for index in leaders for fold in np.flatnonzero(~done[index]).tolist()], out)
     if len(complete) >= places:
         behind = ahead[int(np.flatnonzero(ahead == complete[places - 1])[0]) + 1 :]
@@ -51,7 +51,7 @@ def race_lossless(
 
 
 def race_bootstrap(
-    accuracies: Accuracies,
+    scores: ScoreTable,
     failed: Flags,
     settled: Flags,
     places: int,
@@ -66,12 +66,12 @@ def race_bootstrap(
     That is if, on the rows of its folds so far, fewer than a share `alpha` of paired bootstrap samples put it before
     the candidate of the last place: the rule of BBCD-CV (Tsamardinos and others, Machine Learning 107, 2018). The
     difference of a sample depends on two counts of rows alone, and is taken as normally distributed, which leaves
-    nothing to chance. Folds without hits say nothing.
+    nothing to chance. Folds without hits say nothing. `scores` are accuracies.
     """
-    step = race_lossless(accuracies, failed, settled, places, burn_in, last=last)
-    done = ~np.isnan(accuracies)
+    step = race_lossless(scores, failed, settled, places, burn_in, last=last)
+    done = ~np.isnan(scores)
     alive = ~settled & ~np.any(failed, axis=1)
-    ahead = _order(np.array([np.average(row) for row in np.where(done, accuracies, 1.0)]), last)
+    ahead = _order(np.array([np.average(row) for row in np.where(done, scores, 1.0)]), last)
     complete = [int(index) for index in ahead if alive[index] and done[index].all()]
     if len(complete) < places:
         return step
@@ -97,13 +97,13 @@ def _chance_to_beat(own: list[bytes | None], rival: list[bytes | None]) -> float
     return 0.5 * math.erfc((lost - won) / math.sqrt(2 * variance))
 
 
-def _order(scores: Accuracies, last: bool) -> NDArray[np.intp]:
+def _order(scores: ScoreTable, last: bool) -> NDArray[np.intp]:
     """The candidates from the best to the worst, by the rule of the rung for equal scores."""
     return np.argsort(-scores, kind="stable") if last else np.argsort(scores, kind="stable")[::-1]
 
 
-def _find_leaders(accuracies: Accuracies, alive: Flags, done: Flags, number: int, burn_in: int) -> list[int]:
+def _find_leaders(scores: ScoreTable, alive: Flags, done: Flags, number: int, burn_in: int) -> list[int]:
     """So many candidates, complete ones included, that lead by their first folds; empty if all of them are complete."""
-    means = np.array([np.average(row) for row in accuracies[:, :burn_in]])
+    means = np.array([np.average(row) for row in scores[:, :burn_in]])
     order = [int(index) for index in np.argsort(-means, kind="stable") if alive[index]]
     return [index for index in order[:number] if not done[index].all()]

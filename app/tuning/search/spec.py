@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import Value
 from app.tuning.search.registry import MODELS
+from app.tuning.search.scoring import DEFAULT_SCORING, SCORERS, Scorer, Scoring, Task
 from app.tuning.search.spaces import Strict
 from app.tuning.search.strategies import Halving, Hyperband, Search
 
@@ -60,7 +61,7 @@ class DatasetSpec(Strict):
 
 
 class LosslessRace(Strict):
-    """A trial is out once it could not win even if each of its remaining folds scored 1.0."""
+    """A trial is out once it could not win even with the greatest score that there can be on each remaining fold."""
 
     method: Literal["lossless"]
     burn_in: int = Field(1, ge=1, le=10, description="Folds that every trial is trained on.")
@@ -77,8 +78,18 @@ class BootstrapRace(Strict):
 Race = Annotated[LosslessRace | BootstrapRace, Field(discriminator="method")]
 
 
+SCORING = Field(
+    None,
+    description="scikit-learn's name of what a model is scored by, greater is better; null: `accuracy`, or `r2` for "
+    "regression.",
+)
+
+
 class CrossValidation(Strict):
-    """`cv` stratified folds, unshuffled; with `refit` the best trial is trained on all samples and tested once."""
+    """`cv` folds, unshuffled and, but for regression, stratified.
+
+    With `refit` the best trial is trained on all samples and tested once.
+    """
 
     cv: int = Field(3, ge=2, le=10)
     refit: bool = True
@@ -89,6 +100,7 @@ class CrossValidation(Strict):
     select: Literal["best", "one_standard_error"] = Field(
         "best", description="The winner: the best, or the cheapest within one standard error of it."
     )
+    scoring: Scoring | None = SCORING
 
 
 class Holdout(Strict):
@@ -96,6 +108,7 @@ class Holdout(Strict):
 
     validation_split: float = Field(gt=0, lt=1)
     refit: bool = True
+    scoring: Scoring | None = SCORING
 
 
 def _kind_of_evaluation(value: Any) -> str | None:
@@ -190,6 +203,21 @@ class JobSpec(Strict):
     def select(self) -> str:
         """How the winner is chosen."""
         return self.evaluation.select if isinstance(self.evaluation, CrossValidation) else "best"
+
+    @property
+    def task(self) -> Task:
+        """What is learned: classes, or a number."""
+        return DATASETS[self.dataset.name].task
+
+    @property
+    def scoring(self) -> Scoring:
+        """What fits are scored by."""
+        return self.evaluation.scoring or DEFAULT_SCORING[self.task]
+
+    @property
+    def scorer(self) -> Scorer:
+        """What is known of the scoring."""
+        return SCORERS[self.scoring]
 
     @property
     def race(self) -> LosslessRace | BootstrapRace | None:

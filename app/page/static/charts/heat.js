@@ -8,7 +8,6 @@ import { param, setParams } from "../view.js";
 import { axisLook, Chart } from "./chart.js";
 
 const BINS = 12;
-const COLOURINGS = /** @type {Record<string, string>} */ ({ accuracy: "accuracy", rank: "rank", seconds: "seconds" });
 
 /** @typedef {{label: string, low: any, high: any}} Bin */
 
@@ -30,8 +29,8 @@ const binOf = (bins, value) => bins.findIndex((bin, at) => (typeof bin.low === "
 
 /** @param {import("../store.js").Store} store */
 export function makeHeat(store) {
-  const names = () => [...store.axes.keys()];
-  const chosen = () => ({ x: names().includes(param("x")) ? param("x") : names()[0], y: names().includes(param("y")) ? param("y") : names()[1], by: param("by") in COLOURINGS ? param("by") : "accuracy" });
+  const names = () => [...store.axes.keys()], colourings = () => [store.scoring, "rank", "seconds"];
+  const chosen = () => ({ x: names().includes(param("x")) ? param("x") : names()[0], y: names().includes(param("y")) ? param("y") : names()[1], by: colourings().includes(param("by")) ? param("by") : store.scoring });
   const select = (/** @type {"x"|"y"|"by"} */ key, /** @type {string[]} */ options) => {
     const made = el("select", { "aria-label": { x: "Across", y: "Upwards", by: "Colour by" }[key], onchange: () => { setParams({ [key]: made.value }); chart.update(); } });
     made.replaceChildren(...options.map((one) => el("option", { value: one }, one)));
@@ -50,14 +49,14 @@ export function makeHeat(store) {
     }
     return { across, upwards, cells: [...sums.values()].map((cell) => ({ ...cell, mean: cell.sum / cell.count })) };
   };
-  const write = (/** @type {number} */ value) => ({ accuracy: accuracy(value), rank: String(Math.round(value)), seconds: duration(value) })[chosen().by] ?? "";
-  const better = () => (chosen().by === "accuracy" ? 1 : -1);
+  const write = (/** @type {number} */ value) => ({ [store.scoring]: accuracy(value), rank: String(Math.round(value)), seconds: duration(value) })[chosen().by] ?? "";
+  const better = () => (chosen().by === store.scoring ? 1 : -1);
   const chart = new Chart({
     id: "heat", title: "Two hyperparameters", height: "380px",
-    controls: el("span.buttons", {}, select("x", names()), select("y", names()), select("by", Object.keys(COLOURINGS))),
+    controls: el("span.buttons", {}, select("x", names()), select("y", names()), select("by", colourings())),
     sentence: () => {
       const found = cells(), best = found.cells.sort((a, b) => better() * (b.mean - a.mean))[0], { x, y, by } = chosen();
-      return best ? `Mean ${by} over all other hyperparameters; best at ${x} ${found.across[best.i].label}, ${y} ${found.upwards[best.j].label}: ${write(best.mean)} (${best.count} trials). Click a cell to select its trials.` : "No trial has an accuracy yet.";
+      return best ? `Mean ${by} over all other hyperparameters; best at ${x} ${found.across[best.i].label}, ${y} ${found.upwards[best.j].label}: ${write(best.mean)} (${best.count} trials). Click a cell to select its trials.` : "No trial has a score yet.";
     },
     rows: () => { const { across, upwards, cells: all } = cells(), { x, y, by } = chosen(); return { names: [x, y, `mean ${by}`, "trials"], rows: all.map((one) => [across[one.i].label, upwards[one.j].label, one.mean, one.count]) }; },
     made: (made) => made.on("click", (/** @type {any} */ event) => {

@@ -1,7 +1,7 @@
-/** Accuracy by trial, with the deviation over the folds and the best so far. */
+/** Scores by trial, with the deviation over the folds and the best so far. */
 
 import { colours } from "../colours.js";
-import { accuracy, count, params } from "../format.js";
+import { accuracy, capital, count, params } from "../format.js";
 import { axisLook, Chart } from "./chart.js";
 import { describeTrial, pointMarks, pointSeries, scoreAxis, trialRows } from "./points.js";
 
@@ -15,13 +15,13 @@ export function makeHistory(store, open) {
     return store.scored().map((one) => [one, (best = Math.max(best, /** @type {number} */ (store.score[one])))]);
   };
   return new Chart({
-    id: "history", title: "Accuracy by trial", zooms: true, open, pick: (one) => store.pick(one),
+    id: "history", title: `${capital(store.scoring)} by trial`, zooms: true, open, pick: (one) => store.pick(one),
     trials: () => store.scored(), describe: (one) => describeTrial(store, one).replaceAll("\n", ", "),
     rows: () => trialRows(store, store.selected), marks: () => pointMarks(store, place),
     sentence: () => {
       const scored = store.scored(), best = store.ranked.find((one) => store.chosen.has(one));
       const missing = store.describeMissing();
-      if (best === undefined) return `No trial has an accuracy yet${missing && ` (${missing})`}.`;
+      if (best === undefined) return `No trial has a score yet${missing && ` (${missing})`}.`;
       return `${count(scored.length, "trial")}, best ${accuracy(store.score[best])}: trial ${best} with ${params(store.paramsOf(best))}.${missing && ` Not in the charts: ${missing}.`}`;
     },
     option: () => {
@@ -34,7 +34,7 @@ export function makeHistory(store, open) {
       return {
         grid: { left: 56, right: 20, top: 30, bottom: 34 },
         xAxis: axisLook({ type: "value", name: "trial", nameLocation: "middle", nameGap: 22, minInterval: 1, min: 0, max: Math.max(store.size - 1, 1), splitLine: { show: false } }),
-        yAxis: scoreAxis(),
+        yAxis: scoreAxis(`validation ${store.scoring}`),
         series: [
           ...pointSeries(store, place),
           { id: "whiskers", type: "custom", silent: true, z: 2, itemStyle: { color: quiet }, encode: { x: 0, y: [1, 2] }, renderItem: whisker,

@@ -6,18 +6,18 @@ import { el } from "../html.js";
 import { param, setParams } from "../view.js";
 import { axisLook, Chart } from "./chart.js";
 
-const OFS = /** @type {Record<string, string>} */ ({ validation_accuracy: "for the accuracy", fit_seconds: "for the seconds" });
+const OFS = /** @type {Record<string, string>} */ ({ validation_score: "for the score", fit_seconds: "for the seconds" });
 const METHODS = /** @type {Record<string, string>} */ ({ exact: "Exact on the full grid", ped_anova: "By PED-ANOVA: what sets the best tenth apart" });
 const EVERY_MS = 10000;
 
-/** @param {string} id of the job */
-export function makeImportance(id) {
+/** @param {string} id of the job @param {import("../store.js").Store} store */
+export function makeImportance(id, store) {
   /** @type {any} */
   let found = null;
   let read = 0;
-  const of = () => (param("of") in OFS ? param("of") : "validation_accuracy");
+  const of = () => (param("of") in OFS ? param("of") : "validation_score");
   const load = async () => { found = await get(`v1/jobs/${id}/importance?of=${of()}`); chart.update(); };
-  const choice = el("select", { "aria-label": "Importance for", onchange: () => { setParams({ of: choice.value === "validation_accuracy" ? null : choice.value }); load(); } }, Object.entries(OFS).map(([value, text]) => el("option", { value }, text)));
+  const choice = el("select", { "aria-label": "Importance for", onchange: () => { setParams({ of: choice.value === "validation_score" ? null : choice.value }); load(); } }, Object.entries(OFS).map(([value, text]) => el("option", { value }, text.replace("score", store.scoring))));
   choice.value = of();
   const percent = (/** @type {number|null} */ share) => (share === null ? "–" : `${Math.round(share * 100)}%`);
   const effects = () => [...(found?.importance ?? []), ...(found?.pairs ?? []).filter((/** @type {any} */ one) => one.share >= 0.01).map((/** @type {any} */ one) => ({ ...one, name: one.names.join(" with ") }))];

@@ -3,7 +3,7 @@
 import { chartAxis, onAxis } from "../axes.js";
 import { colours, scaleColour } from "../colours.js";
 import { short } from "../format.js";
-import { ACCURACY, admits, axisFilters, setAxisFilter } from "../filters.js";
+import { admits, axisFilters, setAxisFilter } from "../filters.js";
 import { Chart } from "./chart.js";
 import { describeTrial, scoreSpan, trialRows } from "./points.js";
 
@@ -39,7 +39,7 @@ export function makeParallel(store, open) {
         tooltip: { renderMode: "richText", trigger: "item", backgroundColor: panel, borderColor: line, textStyle: { color: ink, fontSize: 12 }, confine: true },
         parallel: { left: 50, right: 60, top: 40, bottom: 24, axisExpandable: false, parallelAxisDefault: { nameTextStyle: { color: ink }, nameGap: 14, areaSelectStyle: { color: accent, borderColor: accent, opacity: 0.25, width: 22 }, nameTruncate: { maxWidth: 130 } } },
         parallelAxis: [...names().map((name, dim) => axis(stepped(axisOf(name)) ? { type: "category", data: axisOf(name).choices.map(String), name } : chartAxis(axisOf(name)), dim)),
-          axis({ type: "value", scale: true, name: ACCURACY }, names().length)],
+          axis({ type: "value", scale: true, name: store.scoring }, names().length)],
         series: [{ id: "lines", type: "parallel", inactiveOpacity: many ? 0.015 : 0.08, activeOpacity: many ? 0.4 : 0.8,
           lineStyle: { width: many ? 1 : 1.8 }, tooltip: { formatter: (/** @type {any} */ item) => describeTrial(store, item.data.trial) },
           data: all.map((one) => ({ value: row(one), trial: one, lineStyle: { color: scaleColour(high > low ? (/** @type {number} */ (store.score[one]) - low) / (high - low) : 1) } })) }],
@@ -50,7 +50,7 @@ export function makeParallel(store, open) {
   /** What was dragged becomes a filter. @param {any} event */
   const takeArea = (event) => {
     const index = chart.chart.getOption().parallelAxis.findIndex((/** @type {any} */ one) => one.id === event.parallelAxisId || one.name === event.parallelAxisId);
-    const name = index < 0 ? "" : [...names(), ACCURACY][index];
+    const name = index < 0 ? "" : [...names(), store.scoring][index];
     if (!name || event.own) return;
     const axis = store.axes.get(name), intervals = event.intervals ?? [];
     if (!intervals.length) setAxisFilter(name, null);
@@ -65,7 +65,7 @@ export function makeParallel(store, open) {
   const showAreas = () => {
     if (!chart.chart) return;
     const filters = axisFilters();
-    [...names(), ACCURACY].forEach((name) => {
+    [...names(), store.scoring].forEach((name) => {
       const filter = filters.get(name), axis = store.axes.get(name);
       const steps = axis && stepped(axis) ? axis.choices.flatMap((value, at) => (filter && admits(filter, value) ? [[at - 0.2, at + 0.2]] : [])) : null;
       const intervals = !filter ? [] : steps ?? (filter.kind === "ranges" ? filter.ranges : []);

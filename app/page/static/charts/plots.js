@@ -1,8 +1,8 @@
-/** Slices, accuracy against seconds, and the share of trials up to an accuracy. */
+/** Slices, score against seconds, and the share of trials up to a score. */
 
 import { chartAxis, onAxis } from "../axes.js";
 import { colours } from "../colours.js";
-import { accuracy, duration, short } from "../format.js";
+import { accuracy, capital, duration, short } from "../format.js";
 import { el } from "../html.js";
 import { setParams } from "../view.js";
 import { axisLook, Chart } from "./chart.js";
@@ -17,7 +17,7 @@ const pointChart = (store, open, more) => new Chart({
   rows: () => trialRows(store, store.scored()), ...more,
 });
 
-/** Accuracy by one hyperparameter. @param {Store} store @param {string} name @param {(number: number) => void} open */
+/** The score by one hyperparameter. @param {Store} store @param {string} name @param {(number: number) => void} open */
 export function makeSlice(store, name, open) {
   const axis = () => /** @type {import("../axes.js").Axis} */ (store.axes.get(name));
   const place = (/** @type {number} */ one) => [onAxis(axis(), store.params[name][one]), store.score[one]];
@@ -28,7 +28,7 @@ export function makeSlice(store, name, open) {
       if (!store.scored().length) return "Nothing to draw yet.";
       const means = meansBy(store, name);
       return {
-        grid: { left: 56, right: 16, top: 28, bottom: 30 }, xAxis: axisLook({ ...chartAxis(axis()), name: "" , axisLabel: { color: colours().quiet, hideOverlap: true, formatter: (/** @type {any} */ value) => short(value) } }), yAxis: scoreAxis("accuracy"),
+        grid: { left: 56, right: 16, top: 28, bottom: 30 }, xAxis: axisLook({ ...chartAxis(axis()), name: "" , axisLabel: { color: colours().quiet, hideOverlap: true, formatter: (/** @type {any} */ value) => short(value) } }), yAxis: scoreAxis(store.scoring),
         series: [...pointSeries(store, place), ...(means.length > 1 ? [{ id: "mean", type: "line", silent: true, z: 4, symbol: "diamond", symbolSize: 8, lineStyle: { color: colours().ink, width: 1.5, type: "dashed" }, itemStyle: { color: colours().ink }, data: means.map((one) => [onAxis(axis(), one.value), one.mean]) }] : [])],
       };
     },
@@ -45,7 +45,7 @@ function logSwitch(store, name) {
   return el("label.quiet", {}, box, "log");
 }
 
-/** Mean accuracy of each value, where there are few. @param {Store} store @param {string} name @returns {{value: any, mean: number, count: number}[]} */
+/** Mean score of each value, where there are few. @param {Store} store @param {string} name @returns {{value: any, mean: number, count: number}[]} */
 function meansBy(store, name) {
   const axis = store.axes.get(name), groups = new Map();
   if (!axis?.choices.length) return [];
@@ -70,32 +70,32 @@ function describeMeans(means, axis) {
 export function makeCost(store, open) {
   const place = (/** @type {number} */ one) => [store.seconds[one], store.score[one]];
   return pointChart(store, open, {
-    id: "cost", title: "Accuracy against seconds of training", marks: () => pointMarks(store, place),
+    id: "cost", title: `${capital(store.scoring)} against seconds of training`, marks: () => pointMarks(store, place),
     sentence: () => {
       const fastest = [...store.scored()].filter((one) => store.rank[one] !== null && /** @type {number} */ (store.rank[one]) <= 10).sort((a, b) => (store.seconds[a] ?? 0) - (store.seconds[b] ?? 0))[0];
       return fastest === undefined ? "No trial has been trained yet." : `The fastest of the best ten is trial ${fastest}: ${accuracy(store.score[fastest])} after ${duration(store.seconds[fastest])}.`;
     },
-    option: () => (store.scored().length ? { grid: { left: 56, right: 20, top: 30, bottom: 40 }, xAxis: axisLook({ type: "value", scale: true, name: "seconds", nameLocation: "middle", nameGap: 24 }), yAxis: scoreAxis(), series: pointSeries(store, place) } : "Nothing to draw yet."),
+    option: () => (store.scored().length ? { grid: { left: 56, right: 20, top: 30, bottom: 40 }, xAxis: axisLook({ type: "value", scale: true, name: "seconds", nameLocation: "middle", nameGap: 24 }), yAxis: scoreAxis(`validation ${store.scoring}`), series: pointSeries(store, place) } : "Nothing to draw yet."),
   });
 }
 
-/** Empirical distribution: which share of the trials stays below an accuracy. @param {{name: string, scores: () => number[]}[]} sets */
-export function makeEdf(sets) {
+/** Empirical distribution: which share of the trials stays below a score. @param {{name: string, scores: () => number[]}[]} sets @param {string} scoring */
+export function makeEdf(sets, scoring) {
   const steps = (/** @type {number[]} */ scores) => {
     const sorted = [...scores].sort((a, b) => a - b);
     return sorted.map((score, at) => [score, (at + 1) / sorted.length]);
   };
   const median = (/** @type {number[]} */ scores) => [...scores].sort((a, b) => a - b)[Math.floor(scores.length / 2)];
   return new Chart({
-    id: "edf", title: "Share of the trials up to an accuracy", zooms: true,
-    sentence: () => sets.map(({ name, scores }) => (scores().length ? `${name}: half of ${scores().length} trials reach ${accuracy(median(scores()))}.` : `${name}: no accuracies yet.`)).join(" "),
-    rows: () => ({ names: ["job", "accuracy", "share"], rows: sets.flatMap(({ name, scores }) => steps(scores()).map((step) => [name, ...step])) }),
+    id: "edf", title: `Share of the trials up to ${scoring === "accuracy" ? "an accuracy" : `a ${scoring}`}`, zooms: true,
+    sentence: () => sets.map(({ name, scores }) => (scores().length ? `${name}: half of ${scores().length} trials reach ${accuracy(median(scores()))}.` : `${name}: no scores yet.`)).join(" "),
+    rows: () => ({ names: ["job", scoring, "share"], rows: sets.flatMap(({ name, scores }) => steps(scores()).map((step) => [name, ...step])) }),
     option: () => {
       if (!sets.some(({ scores }) => scores().length)) return "Nothing to draw yet.";
       return {
         grid: { left: 56, right: 20, top: 30, bottom: 40 }, ...(sets.length > 1 && { legend: { textStyle: { color: colours().ink }, top: 0 } }),
         color: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"],
-        xAxis: axisLook({ type: "value", scale: true, name: "validation accuracy", nameLocation: "middle", nameGap: 24 }), yAxis: axisLook({ type: "value", min: 0, max: 1, name: "share" }),
+        xAxis: axisLook({ type: "value", scale: true, name: `validation ${scoring}`, nameLocation: "middle", nameGap: 24 }), yAxis: axisLook({ type: "value", min: 0, max: 1, name: "share" }),
         series: sets.map(({ name, scores }, at) => ({ id: `edf-${at}`, name, type: "line", step: "end", showSymbol: false, data: steps(scores()) })),
       };
     },

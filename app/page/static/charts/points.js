@@ -12,13 +12,13 @@ const MANY = 2000;
 export function describeTrial(store, number) {
   const std = store.std[number], seconds = store.seconds[number];
   const lines = [`Trial ${number} ${store.state[number]}${store.rank[number] ? `, rank ${store.rank[number]}` : ""}`,
-    `accuracy ${accuracy(store.score[number])}${std === null || std === undefined ? "" : ` ± ${std.toFixed(4)}`}`,
+    `${store.scoring} ${accuracy(store.score[number])}${std === null || std === undefined ? "" : ` ± ${std.toFixed(4)}`}`,
     ...Object.entries(store.paramsOf(number)).map(([name, value]) => params({ [name]: value })),
     seconds === null || seconds === undefined ? "" : `trained ${duration(seconds)}`];
   return lines.filter(Boolean).join("\n");
 }
 
-/** Lowest and highest accuracy of what is drawn, with some room. @param {Store} store */
+/** Lowest and highest score of what is drawn, with some room. @param {Store} store */
 export function scoreSpan(store) {
   let [low, high] = [Infinity, -Infinity];
   for (const one of store.selected) {
@@ -29,7 +29,7 @@ export function scoreSpan(store) {
 }
 
 /**
- * Series of points: those that are selected in the colour of their accuracy, the others faint.
+ * Series of points: those that are selected in the colour of their score, the others faint.
  * @param {Store} store @param {(number: number) => any} place where a trial is, [x, y]
  */
 export function pointSeries(store, place) {
@@ -57,14 +57,14 @@ export function pointMarks(store, place) {
   }];
 }
 
-/** @param {string} [name] */
-export const scoreAxis = (name = "validation accuracy") => axisLook({ type: "value", scale: true, name, nameLocation: "end", nameTextStyle: { align: "left", color: colours().quiet } });
+/** @param {string} name */
+export const scoreAxis = (name) => axisLook({ type: "value", scale: true, name, nameLocation: "end", nameTextStyle: { align: "left", color: colours().quiet } });
 
 /** Columns of every chart's table of trials. @param {Store} store @param {number[]} trials */
 export function trialRows(store, trials) {
   const names = [...store.axes.keys()];
   return {
-    names: ["trial", "state", "accuracy", "deviation", "seconds", ...names],
+    names: ["trial", "state", store.scoring, "deviation", "seconds", ...names],
     rows: trials.map((one) => [one, store.state[one], store.score[one], store.std[one], store.seconds[one], ...names.map((name) => store.params[name][one])]),
   };
 }

@@ -5,7 +5,7 @@ import { axisLook, Chart } from "../charts/chart.js";
 import { makeEdf } from "../charts/plots.js";
 import { scoreAxis } from "../charts/points.js";
 import { colours } from "../colours.js";
-import { accuracy, duration, params, title } from "../format.js";
+import { accuracy, duration, params, scoringOf, title } from "../format.js";
 import { el, fill } from "../html.js";
 import { stateMark } from "../parts/state.js";
 import { Store } from "../store.js";
@@ -33,21 +33,29 @@ export async function show(main) {
   }));
   const names = sets.map(({ job, id }) => (sets.filter((one) => title(one.job) === title(job)).length > 1 ? `${title(job)} ${id.slice(0, 4)}` : title(job)));
   document.title = `${names.join(", ")} – Tunewell`;
-  const edf = makeEdf(sets.map(({ scores }, at) => ({ name: names[at], scores })));
+  const edf = makeEdf(sets.map(({ scores }, at) => ({ name: names[at], scores })), shared(sets));
   const runs = makeRuns(sets, names);
   fill(main, el("h1", {}, "Compare jobs"), grid("What came of them", names, sets, outcomes(sets)), el("div.columns2", {}, runs.node, edf.node),
     el("h2", {}, "What differs between them"), grid("What differs", names, sets, differences(sets)));
   [edf, runs].forEach((chart) => chart.update());
 }
 
+/** What all of them are scored by, or just "score". @param {any[]} sets @returns {string} */
+function shared(sets) {
+  const scorings = new Set(sets.map(({ job }) => scoringOf(job)));
+  return scorings.size === 1 ? [...scorings][0] : "score";
+}
+
 /** @param {any[]} sets @returns {[string, any[]][]} */
 function outcomes(sets) {
   const seconds = (/** @type {any} */ job) => (job.started_at && job.ended_at ? (Date.parse(job.ended_at) - Date.parse(job.started_at)) / 1000 : null);
+  const named = (/** @type {any} */ job) => (shared(sets) === "score" ? ` ${scoringOf(job)}` : "");
+  const interval = (/** @type {any} */ job, /** @type {any} */ test) => (scoringOf(job) === "accuracy" ? `, ${test.accuracy_ci95.map(accuracy).join(" to ")}` : "");
   return [
     ["State", sets.map(({ job }) => stateMark(job.state))],
-    ["Best validation accuracy", sets.map(({ best }) => (best ? [el("b", {}, accuracy(best.validation.mean_accuracy)), ` ± ${best.validation.std_accuracy.toFixed(4)}`] : "–"))],
+    [`Best validation ${shared(sets)}`, sets.map(({ job, best }) => (best ? [el("b", {}, accuracy(best.validation.mean_score)), ` ± ${best.validation.std_score.toFixed(4)}${named(job)}`] : "–"))],
     ["with", sets.map(({ best }) => (best ? params(best.params) : "–"))],
-    ["Test accuracy, 95% interval", sets.map(({ best }) => (best?.test ? `${accuracy(best.test.accuracy)}, ${best.test.accuracy_ci95.map(accuracy).join(" to ")}` : "–"))],
+    [`Test ${shared(sets)}${sets.some(({ job }) => scoringOf(job) === "accuracy") ? ", 95% interval" : ""}`, sets.map(({ job, best }) => (best?.test ? `${accuracy(best.test.score)}${interval(job, best.test)}${named(job)}` : "–"))],
     ["Trials: succeeded, failed, pruned", sets.map(({ job }) => `${job.trials.succeeded}, ${job.trials.failed}, ${job.trials.pruned}`)],
     ["From start to end", sets.map(({ job }) => duration(seconds(job)))],
     ["Seconds of training", sets.map(({ store }) => duration(store.seconds.reduce((/** @type {number} */ sum, /** @type {number|null} */ one) => sum + (one ?? 0), 0)))],
@@ -79,7 +87,7 @@ function makeRuns(sets, names) {
     rows: () => ({ names: ["job", "seconds", "best so far"], rows: sets.flatMap(({ store }, at) => steps(store).map((step) => [names[at], ...step])) }),
     option: () => ({
       grid: { left: 56, right: 20, top: 40, bottom: 40 }, legend: { top: 0, textStyle: { color: colours().ink } }, color: COLOURS,
-      xAxis: axisLook({ type: "value", name: "seconds, in the order of trials", nameLocation: "middle", nameGap: 24 }), yAxis: scoreAxis(),
+      xAxis: axisLook({ type: "value", name: "seconds, in the order of trials", nameLocation: "middle", nameGap: 24 }), yAxis: scoreAxis(`validation ${shared(sets)}`),
       series: sets.map(({ store }, at) => ({ id: `run-${at}`, name: names[at], type: "line", step: "end", showSymbol: false, lineStyle: { type: ["solid", "dashed", "dotted"][at % 3] }, data: steps(store) })),
     }),
   });

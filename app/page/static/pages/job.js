@@ -10,7 +10,7 @@ import { makeParallel } from "../charts/parallel.js";
 import { makeStops, stopsEarly } from "../charts/stops.js";
 import { makeTimeline } from "../charts/timeline.js";
 import { makeCost, makeEdf, makeSlice } from "../charts/plots.js";
-import { ENDED, accuracy, params, title } from "../format.js";
+import { ENDED, accuracy, capital, params, title } from "../format.js";
 import { el, fill } from "../html.js";
 import { follow } from "../live.js";
 import { showErrors } from "../parts/errors.js";
@@ -67,9 +67,9 @@ class JobPage {
     const open = (/** @type {number} */ one) => { location.href = new URL(`jobs/${id}/trials/${one}`, document.baseURI).href; };
     this.open = open;
     this.parallel = makeParallel(store, open);
-    this.importance = makeImportance(id);
+    this.importance = makeImportance(id, store);
     /** @type {any[]} */
-    this.charts = [makeHistory(store, open), makeCost(store, open), makeHeat(store), makeEdf([{ name: title(store.job), scores: () => /** @type {number[]} */ (store.scored().map((one) => store.score[one])) }])];
+    this.charts = [makeHistory(store, open), makeCost(store, open), makeHeat(store), makeEdf([{ name: title(store.job), scores: () => /** @type {number[]} */ (store.scored().map((one) => store.score[one])) }], store.scoring)];
     this.slices = new Map();
     this.attempts = new Attempts(id);
     this.timed = [makeTimeline(this.attempts, open), makeStops(store, this.attempts)];
@@ -149,7 +149,7 @@ class JobPage {
   showTen() {
     const best = this.store.ranked.filter((one) => this.store.chosen.has(one)).slice(0, BEST);
     fill(this.ten, el("h2", {}, "Best of the selection"), !best.length ? el("p.quiet", {}, "None yet.") : el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Best trials" }, el("table", {},
-      el("thead", {}, el("tr", {}, ["Rank", "Trial", "Accuracy", "Hyperparameters"].map((one) => el("th", { scope: "col" }, one)))),
+      el("thead", {}, el("tr", {}, ["Rank", "Trial", capital(this.store.scoring), "Hyperparameters"].map((one) => el("th", { scope: "col" }, one)))),
       el("tbody", {}, best.map((one) => el("tr", { "data-row": one }, el("td", {}, this.store.rank[one]), el("td", {}, el("a", { href: `jobs/${this.id}/trials/${one}`, "data-open": true }, String(one))),
         el("td.nowrap", {}, el("b", {}, accuracy(this.store.score[one])), el("span.quiet", {}, ` ± ${accuracy(this.store.std[one])}`)), el("td", {}, params(this.store.paramsOf(one)))))))));
   }

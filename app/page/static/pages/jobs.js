@@ -1,7 +1,7 @@
 /** The list of jobs. */
 
 import { explain, get, post, remove } from "../api.js";
-import { ENDED, accuracy, age, params, size, title } from "../format.js";
+import { ENDED, accuracy, age, params, scoringOf, size, title } from "../format.js";
 import { ask, el, fill, place, say, toast } from "../html.js";
 import { follow } from "../live.js";
 import { Progress, labelChips, stateMark } from "../parts/state.js";
@@ -52,7 +52,7 @@ class Row {
     say(this.link, title(job));
     fill(this.state, stateMark(job.state));
     this.progress.update(job);
-    fill(this.best, job.best ? [el("b", {}, accuracy(job.best.validation_accuracy)), el("span.quiet.clip", { title: params(job.best.params) }, ` ${params(job.best.params)}`)] : "–");
+    fill(this.best, job.best ? [scoringOf(job) !== "accuracy" && el("span.quiet", {}, `${scoringOf(job)} `), el("b", {}, accuracy(job.best.validation_score)), el("span.quiet.clip", { title: params(job.best.params) }, ` ${params(job.best.params)}`)] : "–");
   }
 }
 

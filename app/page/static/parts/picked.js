@@ -1,6 +1,6 @@
 /** The trials that the reader has picked, side by side: what differs between them first. */
 
-import { accuracy, short } from "../format.js";
+import { accuracy, capital, short } from "../format.js";
 import { el, fill } from "../html.js";
 import { stateMark } from "./state.js";
 
@@ -15,7 +15,7 @@ export function makePicked(store, id) {
     const shown = picked.length > 1 ? differ : names;
     fill(node, el("div.heading", {}, el("h2", {}, picked.length > 1 ? `${picked.length} picked trials: what differs` : "Picked trial"), el("span.grow"), el("button.plain", { onclick: () => store.clearPicked() }, "Clear (Esc)")),
       el("div.scroll", { tabindex: 0, role: "region", "aria-label": "What differs" }, el("table", {},
-        el("thead", {}, el("tr", {}, ["Trial", "State", "Rank", "Accuracy", "Deviation", ...shown].map((one) => el("th", { scope: "col" }, one)))),
+        el("thead", {}, el("tr", {}, ["Trial", "State", "Rank", capital(store.scoring), "Deviation", ...shown].map((one) => el("th", { scope: "col" }, one)))),
         el("tbody", {}, picked.map((one) => el("tr", {}, el("td", {}, el("a", { href: `jobs/${id}/trials/${one}` }, `Trial ${one}`)), el("td", {}, stateMark(store.state[one])),
           el("td.num", {}, store.rank[one] ?? "–"), el("td.num", {}, accuracy(store.score[one])), el("td.num", {}, accuracy(store.std[one])), shown.map((name) => el("td.num", {}, short(store.params[name][one])))))))));
   };

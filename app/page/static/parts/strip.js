@@ -1,7 +1,7 @@
 /** The head of a job: what it is, how far it is, what can be done with it, and what came out. */
 
 import { explain, get, post, remove } from "../api.js";
-import { ENDED, accuracy, age, count, duration, params, size, title } from "../format.js";
+import { ENDED, accuracy, age, count, duration, params, scoringOf, size, title } from "../format.js";
 import { ask, copy, el, fill, say, toast } from "../html.js";
 import { Progress, labelChips, stateMark } from "./state.js";
 import { editJob } from "./edit.js";
@@ -41,7 +41,7 @@ export class Strip {
       this.labelled = JSON.stringify(job.labels);
       fill(this.labels, labelChips(job.labels));
     }
-    fill(this.best, job.best && [el("span.quiet", {}, ENDED.includes(job.state) ? "Best " : "Best so far "), el("b", {}, accuracy(job.best.validation_accuracy)), " ",
+    fill(this.best, job.best && [el("span.quiet", {}, ENDED.includes(job.state) ? "Best " : "Best so far ", named(job)), el("b", {}, accuracy(job.best.validation_score)), " ",
       el("a", { href: `jobs/${this.id}/trials/${job.best.trial}` }, `trial ${job.best.trial}`), el("span.chips", {}, Object.entries(job.best.params).map(([name, value]) => el("span.chip", {}, params({ [name]: value }))))]);
     if (this.shown !== job.state + job.fits.failed) {
       this.shown = job.state + job.fits.failed;
@@ -123,12 +123,18 @@ export class Strip {
     if (job.error) said.push(`${job.error.type}: ${job.error.message}`);
     const best = job.best ? await get(`${this.path}/best`).catch(() => null) : null;
     if (best) {
-      said.push(`Best ${accuracy(best.validation.mean_accuracy)} ± ${best.validation.std_accuracy.toFixed(4)}.`);
+      said.push(`Best ${named(job)}${accuracy(best.validation.mean_score)} ± ${best.validation.std_score.toFixed(4)}.`);
       if (best.tied?.length) said.push(`${count(best.tied.length, "trial")} cannot be told from it.`);
-      if (best.test) said.push(`Test ${accuracy(best.test.accuracy)}, 95% ${best.test.accuracy_ci95.map(accuracy).join(" to ")} (${count(best.test.samples, "sample")}${best.refit_seconds === null ? "" : `, refit in ${duration(best.refit_seconds)}`}).`);
+      if (best.test) said.push(`Test ${named(job)}${accuracy(best.test.score)}${interval(job, best.test)} (${count(best.test.samples, "sample")}${best.refit_seconds === null ? "" : `, refit in ${duration(best.refit_seconds)}`}).`);
     }
     if (!job.reproducible) said.push(`Not reproducible: ${job.reproducible_because}.`);
     fill(this.outcome, said.join(" "));
     dispatchEvent(new CustomEvent("best", { detail: best }));
   }
 }
+
+/** The scoring's name before a score, unless it is the accuracy. @param {any} job */
+const named = (job) => (scoringOf(job) === "accuracy" ? "" : `${scoringOf(job)} `);
+
+/** The interval of an accuracy. @param {any} job @param {any} test */
+const interval = (job, test) => (scoringOf(job) === "accuracy" ? `, 95% ${test.accuracy_ci95.map(accuracy).join(" to ")}` : "");

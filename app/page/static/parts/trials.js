@@ -2,7 +2,7 @@
 
 import { scaleColour } from "../colours.js";
 import { scoreSpan } from "../charts/points.js";
-import { accuracy, duration, short } from "../format.js";
+import { accuracy, capital, duration, short } from "../format.js";
 import { el, fill } from "../html.js";
 import { SIGNS } from "../format.js";
 import { param, setParams } from "../view.js";
@@ -32,7 +32,7 @@ export function makeTrials(store, id) {
   const makeColumns = () => [
     column("Trial", "number", (/** @type {any} */ cell) => el("a", { href: `jobs/${id}/trials/${cell.getValue()}` }, String(cell.getValue()))),
     column("State", "state", (/** @type {any} */ cell) => el(`span.state.${cell.getValue()}`, {}, `${SIGNS[cell.getValue()] ?? ""} ${cell.getValue()}`), false),
-    column("Rank", "rank", plain((value) => String(value ?? "–"))), column("Accuracy", "accuracy", shade), column("±", "std", plain(accuracy)), column("Seconds", "seconds", plain(duration)),
+    column("Rank", "rank", plain((value) => String(value ?? "–"))), column(capital(store.scoring), "accuracy", shade), column("±", "std", plain(accuracy)), column("Seconds", "seconds", plain(duration)),
     ...(store.resources.some((one) => one) ? [column("Resources", "resources", plain((value) => String(value ?? "–")))] : []),
     ...[...store.axes.values()].map((axis) => column(axis.name, `p.${axis.name}`, plain(short), axis.numeric)),
   ];
