@@ -1,13 +1,11 @@
 """Loads data sets, checks their content and keeps the last one in memory."""
 
-import fcntl
 import hashlib
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,12 +19,14 @@ from numpy.typing import NDArray
 
 from app.tuning.search.datasets import DATASETS
 from app.tuning.settings import settings
+from worker.errors import DatasetUnavailable
+from worker.locking import Alive, acquire
+from worker.stored_datasets import load_stored
 
 Bytes = NDArray[np.uint8]
 Samples = NDArray[np.uint8] | NDArray[np.float64]
 Targets = NDArray[np.uint8] | NDArray[np.float64]
 FourArrays = tuple[Samples, Targets, Samples, Targets]
-Alive = Callable[[], None]
 MNIST_SHA256 = {
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -43,14 +43,11 @@ DOWNLOAD = "import keras; keras.datasets.mnist.load_data('mnist.npz')"
 log = logging.getLogger("tunewell.worker")
 
 
-class DatasetUnavailable(Exception):
-    """The data set is not available on this machine; it may be on another worker's."""
-
-
 class Arrays(NamedTuple):
     """A data set: images (n, height, width) as bytes, or a table (n, columns) of float64.
 
-    Labels, (n,), are classes as bytes, for regression float64.
+    Labels, (n,), are classes as bytes, for regression float64. A client's own may also have images in color,
+    (n, height, width, 3), tables of float32 and labels of uint16.
     """
 
     x_train: Samples
@@ -60,22 +57,32 @@ class Arrays(NamedTuple):
     sha256: str  # of the four arrays' bytes, in this order
 
 
-def load_dataset(name: str, alive: Alive) -> Arrays:
-    """Return the data set, from memory if it was also the last one asked for.
+def load_dataset(name: str, alive: Alive, sha256: str | None = None) -> Arrays:
+    """Return the data set, from memory if it was also the last one asked for; `sha256` is that of a client's own.
 
     `alive` is called every second during a download and may raise to stop it.
 
     Raises:
         DatasetUnavailable: it is not here and cannot be downloaded, or its content is not the expected one.
     """
-    if name not in _kept:
-        try:
-            arrays = LOADERS[name](alive)
-        except OSError as error:
-            raise DatasetUnavailable(f"{name} cannot be loaded on this worker's machine: {error}") from error
+    key = sha256 or name
+    if key not in _kept:
+        arrays = _load_own(name, sha256, alive) if sha256 else _load_built_in(name, alive)
         _kept.clear()
-        _kept[name] = Arrays(*arrays, _sha256(*arrays))
-    return _kept[name]
+        _kept[key] = arrays
+    return _kept[key]
+
+
+def _load_own(name: str, sha256: str, alive: Alive) -> Arrays:
+    return Arrays(*load_stored(name, sha256, alive), sha256)
+
+
+def _load_built_in(name: str, alive: Alive) -> Arrays:
+    try:
+        arrays = LOADERS[name](alive)
+    except OSError as error:
+        raise DatasetUnavailable(f"{name} cannot be loaded on this worker's machine: {error}") from error
+    return Arrays(*arrays, _sha256(*arrays))
 
 
 _kept: dict[str, Arrays] = {}
@@ -191,7 +198,7 @@ def _exists(file: Path) -> bool:
 def _download_lock(lock: Path, alive: Alive) -> Iterator[None]:
     """Wait until no other process downloads; if the other's download failed meanwhile, fail with its message."""
     with lock.open("a+") as handle:
-        if _acquire(handle, alive) and (failure := _read_all(handle)):
+        if acquire(handle, alive) and (failure := _read_all(handle)):
             raise DatasetUnavailable(failure)
         handle.truncate(0)
         try:
@@ -199,19 +206,6 @@ def _download_lock(lock: Path, alive: Alive) -> Iterator[None]:
         except DatasetUnavailable as error:
             handle.write(str(error))
             raise
-
-
-def _acquire(lock: TextIO, alive: Alive) -> bool:
-    """Acquire the lock; return whether another process held it before."""
-    waited = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return waited
-        except BlockingIOError:
-            waited = True
-            alive()
-            time.sleep(1)
 
 
 def _read_all(file: TextIO) -> str:

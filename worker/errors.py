@@ -33,6 +33,10 @@ class TimedOut(Exception):
     """The fit took longer than its job allows."""
 
 
+class DatasetUnavailable(Exception):
+    """The data set is not available on this machine; it may be on another worker's."""
+
+
 def error_record(error: BaseException) -> ErrorRecord:
     """An error as it is stored: type, message and traceback, 4 KiB in all at most."""
     message = clean_text(str(error)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")

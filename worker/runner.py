@@ -19,8 +19,15 @@ from app.tuning.jobs.tables import Outcome
 from app.tuning.outages import AWAY
 from app.tuning.search.stored import UnreadableSpec
 from worker import faults
-from worker.datasets import DatasetUnavailable
-from worker.errors import JobCancelled, JobPaused, LeaseLost, TimedOut, WorkerStopping, error_record
+from worker.errors import (
+    DatasetUnavailable,
+    JobCancelled,
+    JobPaused,
+    LeaseLost,
+    TimedOut,
+    WorkerStopping,
+    error_record,
+)
 from worker.lease import LeaseHeartbeat, Process
 from worker.retries import retry_until_done
 

@@ -28,6 +28,7 @@ from worker.celery_process import run_task
 from worker.checkpoints import FitCheckpoints
 from worker.compiled.state import Epoch, Snapshot
 from worker.lease import LeaseHeartbeat
+from worker.locking import Alive
 
 STEP_SECONDS = 0.1
 EPOCHS = 3
@@ -35,7 +36,7 @@ ENVIRONMENT = ("tunewell", "python", "tensorflow", "keras", "scikit_learn", "dat
 pages.limit()
 
 
-def _load_from_file(alive: datasets.Alive) -> datasets.FourArrays:
+def _load_from_file(alive: Alive) -> datasets.FourArrays:
     """Stands for a data set: a file in the worker's data folder that exists or not."""
     content = np.frombuffer((settings().data_dir / "mnist.npz").read_bytes(), np.uint8)
     return content, content, content, content

@@ -17,13 +17,14 @@ LOAD_EACH = """
 import os, sys
 from pathlib import Path
 from worker import datasets
+from worker.errors import DatasetUnavailable
 place = Path(os.environ["TUNEWELL_DATA_DIR"]) / "mnist.npz"
 for number, damaged in enumerate(sorted(Path(sys.argv[1]).iterdir())):
     place.write_bytes(damaged.read_bytes())
     os.utime(place, ns=(0, number))
     try:
         datasets.load_dataset("mnist", lambda: None)
-    except datasets.DatasetUnavailable as error:
+    except DatasetUnavailable as error:
         print(str(error).partition(" (")[0])
 """
 

@@ -19,12 +19,14 @@ from tests.support.ledger import grid
 from tests.support.live import UNPRIVILEGED
 from tests.support.servers import missing
 from worker import datasets
+from worker.errors import DatasetUnavailable
 
 LOAD = """
 from worker import datasets
+from worker.errors import DatasetUnavailable
 try:
     datasets.load_dataset("mnist", lambda: None)
-except datasets.DatasetUnavailable as error:
+except DatasetUnavailable as error:
     print(error)
 """
 
@@ -104,7 +106,7 @@ def test_a_process_that_waited_for_a_failed_download_does_not_repeat_it(tmp_path
     handle = lock.open("a+")
     fcntl.flock(handle, fcntl.LOCK_EX)
     with (
-        pytest.raises(datasets.DatasetUnavailable, match="the network is down"),
+        pytest.raises(DatasetUnavailable, match="the network is down"),
         datasets._download_lock(lock, fail_meanwhile),
     ):
         raise AssertionError("it tried")
@@ -144,6 +146,9 @@ def test_the_minimum_of_samples_for_each_cv_is_what_scikit_learn_can_split(name:
     labels = datasets.load_dataset(name, never).y_train
     for folds in range(2, 11):
         fewest = DATASETS[name].smallest_for(folds)
+        if DATASETS[name].task == "regression":  # split without regard to classes
+            assert fewest == folds
+            continue
         assert fewest >= folds and np.bincount(labels[:fewest]).max() >= folds
         assert fewest == folds or np.bincount(labels[: fewest - 1]).max() < folds
 

@@ -22,12 +22,13 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 from worker import fit
 from worker.compiled.state import Checkpoints
+from worker.locking import Alive
 from worker.training import OnEpoch, Report, Scores, Split
 
 SIZE, TRAIN, TEST = 6, 90, 30
 
 
-def load_stripes(alive: datasets.Alive) -> datasets.FourArrays:
+def load_stripes(alive: Alive) -> datasets.FourArrays:
     """Horizontal, vertical and diagonal stripes under noise."""
     random = np.random.default_rng(0)
     row, column = np.indices((SIZE, SIZE))

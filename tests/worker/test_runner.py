@@ -16,7 +16,7 @@ from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.tables import Attempt, EpochRow, Fit, JobState, Outcome, State, Worker
 from tests.support.ledger import Ledger, grid, scored
 from worker import errors, faults, lease, runner
-from worker.datasets import DatasetUnavailable
+from worker.errors import DatasetUnavailable
 from worker.lease import LeaseHeartbeat
 
 EPOCH = {"epoch": 1, "loss": math.nan, "accuracy": 0.5, "val_loss": math.inf, "val_accuracy": 0.25, "seconds": 1.5}
