@@ -23,7 +23,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Description:
-    """The facts of a data set; `sha256` and `bytes` are of the values of x_train, y_train, x_test, y_test."""
+    """The facts of a data set; `sha256` is that of the files x_train, y_train, x_test, y_test, one after the other."""
 
     format: str  # npz, csv, image_folders or idx
     kind: Literal["image", "table"]
@@ -39,7 +39,7 @@ class Description:
     columns: list[dict[str, Any]] | None
     head: list[dict[str, str]] | None
     sha256: str
-    bytes: int
+    bytes: int  # of the four arrays
     smallest_train: tuple[int, ...]  # for k = 2 to 10: the fewest first samples with k of some class
     warnings: list[str]
 

@@ -1,6 +1,8 @@
 """Writes the four arrays, hashes them, and says what they are."""
 
 import hashlib
+import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +81,10 @@ def _write_array(file: Any, samples: DataPart, shape: tuple[int, ...] | None, di
     values, rows = (samples.y, samples.rows) if shape is None else (samples.x, samples.rows)
     dtype = np.dtype(values.dtype if shape is None else np.uint8 if len(shape) > 1 else np.float32).newbyteorder("<")
     stored = (len(rows), *(shape or ()))
-    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": stored}
-    npy.write_array_header_1_0(file, header)
-    for part in cut_rows(len(rows), values[0].size):
-        piece = np.ascontiguousarray(values[rows[part]].reshape(-1, *stored[1:]), dtype=dtype).tobytes()
+    buffer = io.BytesIO()
+    npy.write_array_header_1_0(buffer, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": stored})
+    pieces = (values[rows[part]].reshape(-1, *stored[1:]) for part in cut_rows(len(rows), values[0].size))
+    for piece in itertools.chain([buffer.getvalue()], (np.ascontiguousarray(one, dtype).tobytes() for one in pieces)):
         digest.update(piece)
         file.write(piece)
     return int(np.prod(stored)) * dtype.itemsize

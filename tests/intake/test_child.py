@@ -1,5 +1,6 @@
 """The child process, and what becomes of its answer when it dies, goes on for ever or says too much."""
 
+import hashlib
 import json
 import re
 import sys
@@ -35,6 +36,8 @@ def test_the_child_writes_four_arrays_and_describes_them(upload: Path) -> None:
     assert isinstance(described, Description)
     assert (described.format, described.train_samples, described.shape) == ("npz", 32, (3,))
     assert sorted(path.name for path in out.iterdir()) == ["x_test.npy", "x_train.npy", "y_test.npy", "y_train.npy"]
+    files = b"".join((out / f"{name}.npy").read_bytes() for name in ("x_train", "y_train", "x_test", "y_test"))
+    assert hashlib.sha256(files).hexdigest() == described.sha256
     assert sum(array.nbytes for array in load_four(out)) == described.bytes
 
 
