@@ -3,7 +3,7 @@
 import sys
 import traceback
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from app.tuning.jobs.tables import Outcome
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.estimators import ESTIMATORS
 from app.tuning.search.keys import derive_seed, make_key
+from app.tuning.search.models import Cnn, Model
+from app.tuning.search.networks import Mlp, Resnet
+from app.tuning.search.own_networks import LayerList
 from app.tuning.search.selection import correct_accuracy, find_tied, unpack_hits
 from app.tuning.search.spec import CrossValidation, JobSpec
 from worker import faults
@@ -59,7 +62,7 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     with preparing():
         arrays = load_dataset(claim.spec.dataset.name, heartbeat.report)
         split = _make_split(claim, arrays)
-        train = TRAINERS[claim.spec.model]
+        train = _find_trainer(claim.spec)
     seed = derive_seed(claim.spec, claim.fold)
     environment = {"tunewell": __version__, **describe_environment(), "dataset_sha256": arrays.sha256}
     key = make_key(claim.spec, claim.hyperparameters, claim.fold, claim.n_resources, environment)
@@ -94,11 +97,29 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
 def _train_cnn(*args: Any, **more: Any) -> Scores:
     from worker.cnn import trainer  # here, so that an estimator's fit does not load TensorFlow
 
-    return trainer.train_network(*args, **more)
+    _, split, *_ = args
+    in_color = split.images.ndim == 4
+    return _train_layers(Cnn, *args, **more) if in_color else trainer.train_network(*args, **more)
+
+
+def _train_layers(model: type[Model], *args: Any, **more: Any) -> Scores:
+    from worker.network import trainer
+
+    return trainer.train_layers(model, *args, **more)
 
 
 # By name of the model.
-TRAINERS: dict[str, Train] = {"cnn": _train_cnn, **{one.name: make_trainer(one.name) for one in ESTIMATORS}}
+TRAINERS: dict[str, Train] = {
+    "cnn": _train_cnn,
+    **{one.name: partial(_train_layers, one) for one in (Mlp, Resnet)},
+    **{one.name: make_trainer(one.name) for one in ESTIMATORS},
+}
+
+
+def _find_trainer(spec: JobSpec) -> Train:
+    if isinstance(spec.model, LayerList):
+        return partial(_train_layers, spec.model_class)
+    return TRAINERS[spec.model]
 
 
 def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat) -> dict[str, Any] | None:

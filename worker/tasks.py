@@ -13,7 +13,8 @@ from worker.runner import TrainFit
 
 def load_training() -> TrainFit:
     """Import TensorFlow, in a training process and never in the worker's main process."""
-    import worker.cnn.trainer  # noqa: F401
+    import worker.cnn.trainer
+    import worker.network.trainer  # noqa: F401
     from worker.fit import train_fit
 
     return train_fit

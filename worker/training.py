@@ -19,7 +19,8 @@ TENSORFLOWS = ("tensorflow", "tensorflow-cpu")  # distributions of it
 class Split(NamedTuple):
     """The rows that one fit trains on and is scored on; images stay bytes until a batch needs them.
 
-    Images have shape (n, height, width), tables (n, columns). Labels, (n,), are classes from 0, or floats to predict.
+    Images have shape (n, height, width), in color (n, height, width, 3); tables (n, columns). Labels, (n,), are classes
+    from 0, or floats to predict.
     """
 
     images: np.ndarray

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.tuning.search import spaces, spec
+from app.tuning.search.own_networks import LayerList
 from app.tuning.search.strategies import STRATEGIES
 
 Path = Sequence[str | int]
@@ -14,6 +15,7 @@ MAX_MESSAGE_LENGTH = 400
 # By the step before the unknown field in pydantic's location: a field name, or the name of a union's member.
 FIELDS = {
     "dataset": spec.DatasetSpec,
+    "LayerList": LayerList,
     "limits": spec.Limits,
     "warm_start": spec.WarmStart,
     "lossless": spec.LosslessRace,
@@ -33,6 +35,14 @@ def json_pointer(path: Path) -> str:
             break
         found = longer
     return found
+
+
+def describe_errors(error: Mapping[str, Any], body: Any, posted: type[BaseModel]) -> list[tuple[Path, str]]:
+    """Each path to an invalid part of a request, and what is expected there."""
+    path, message = describe_error(error, body, posted)
+    if error["type"] == "layers":
+        return [((*path, *where), said) for where, said in error["ctx"]["places"]]
+    return [(path, message)]
 
 
 def describe_error(error: Mapping[str, Any], body: Any, posted: type[BaseModel]) -> tuple[Path, str]:
@@ -80,7 +90,11 @@ def _path_in_body(path: Path, body: Any, missing: bool) -> list[str | int]:
 
 def _leads_to_union(steps: Path) -> bool:
     match steps:
-        case ["search" | "evaluation"] | ["evaluation", "race"] | ["search", "param_grid" | "param_distributions"]:
+        case (
+            ["search" | "evaluation" | "model"]
+            | ["evaluation", "race"]
+            | ["search", "param_grid" | "param_distributions"]
+        ):
             return True
         case ["search", "param_distributions", str()] | ["search", "param_distributions", int(), str()]:
             return True

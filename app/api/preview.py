@@ -100,4 +100,4 @@ def preview_job(spec: JobSpec, database: Database) -> PreviewResponse:
         with reading(database) as session:
             read_warm_points(session, spec)  # rejected as by a POST
             cached_fits = count_equal_fits(session, spec, candidates)
-            return PreviewResponse.of(preview, queries.find_speeds(session, spec.model), cached_fits)
+            return PreviewResponse.of(preview, queries.find_speeds(session, spec), cached_fits)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_error, json_pointer, truncate
+from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_errors, json_pointer, truncate
 from app.tuning.outages import AWAY
 from app.tuning.search.rejections import MAX_REJECTIONS, SpecRejected
 
@@ -137,7 +137,7 @@ async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     body = getattr(request.scope.get("route"), "body_field", None)
     posted = body.field_info.annotation if body else BaseModel
-    found = [describe_error(one, error.body, posted) for one in error.errors()[:MAX_REJECTIONS]]
+    found = [place for one in error.errors()[:MAX_REJECTIONS] for place in describe_errors(one, error.body, posted)]
     return problem_response(reject_request(found))
 
 

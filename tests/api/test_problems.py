@@ -109,7 +109,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"dataset": {"train_samples": 60_001}}, "/dataset/train_samples", "60000"),
     ({"dataset": {"name": "digits", "train_samples": 1_438}}, "/dataset/train_samples", "1437"),
     ({"dataset": {"train_samples": 2}}, "/dataset/train_samples", "or more train_samples"),
-    ({"model": "mlp"}, "/model", "'cnn'"),
+    ({"model": "mixer"}, "/model", "'cnn'"),
     ({"limits": {"fit_timeout_seconds": 0}}, "/limits/fit_timeout_seconds", "greater than 0"),
     ({"limits": {"most": 1}}, "/limits/most", "max_parallel_fits, fit_timeout_seconds, reuse, max_failed_trials"),
     ({"name": "-a"}, "/name", "pattern"),

@@ -20,7 +20,7 @@ from worker import runner
 
 UNREADABLE: dict[str, dict[str, Any]] = {
     "strategy": {"search": {"strategy": "tpe", "param_grid": {"learning_rate": [0.1]}}},
-    "model": {"model": "mlp"},
+    "model": {"model": "mixer"},
     "model of layers": {"model": {"layers": []}},
     "data set": {"dataset": {"name": "fashion_mnist"}},
     "evaluation": {"evaluation": {"cv": 25}},
@@ -140,7 +140,7 @@ def test_only_the_job_that_cannot_be_run_says_so(part: str, engine: Engine, clie
 
 def test_a_job_that_could_not_be_run_goes_on_once_it_can(engine: Engine, client: TestClient) -> None:
     job = post(client, grid(2))
-    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
+    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mixer"}))
     assert train_all(engine) == 0
     with reading(engine) as session:
         assert claims.list_claimable(session) == []
@@ -154,11 +154,11 @@ def test_running_fits_of_such_a_job_are_recorded_and_lost_ones_are_retried(engin
     running = claim(engine, job["id"]) or pytest.fail("nothing to claim")
     for _ in range(4):
         lost = claim(engine, job["id"]) or pytest.fail("nothing to claim")
-        store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
+        store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mixer"}))
         with writing(engine) as session:
             assert outcomes.record(session, lost, Lost(Outcome.LOST, GONE))
         store_as(engine, job["id"], "spec", json.dumps(job["spec"]))
-    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mlp"}))
+    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"model": "mixer"}))
     record(engine, running, 0.75)
     found = client.get(f"/v1/jobs/{job['id']}").json()
     assert (found["state"], found["fits"]["succeeded"], found["fits"]["queued"]) == ("running", 1, 4)

@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": tf.nn.elu,
     "tanh": tf.nn.tanh,
     "gelu": lambda x: tf.nn.gelu(x, approximate=False),
+    "linear": lambda x: x,
+    "sigmoid": tf.sigmoid,
+    "silu": lambda x: x * tf.sigmoid(x),  # tf.nn.silu keeps every graph alive: it has a gradient of its own
 }
 
 
@@ -42,16 +45,19 @@ def to_tensor(values: Any, kind: str | None = None) -> Tensor:
 
 
 class Rates(NamedTuple):
-    """The graph's scalar arguments, float32 each: hyperparameters, and `scale`, the largest pixel value."""
+    """The graph's arguments, float32: hyperparameters, and `scale`, the largest pixel value.
 
-    scale: float
-    dropout_scale: float  # 1 / (1 - dropout_rate), computed in float64: float32 rounds a rate of 0.99999999 to 1
-    learning_rate: float
-    dropout_rate: float
-    momentum: float
-    weight_decay: float
-    l1: float
-    l2: float
+    Scalars; of a list of layers, those of dropout and penalties are vectors with one value for each layer that has any.
+    """
+
+    scale: Any
+    dropout_scale: Any  # 1 / (1 - dropout_rate), computed in float64: float32 rounds a rate of 0.99999999 to 1
+    learning_rate: Any
+    dropout_rate: Any
+    momentum: Any
+    weight_decay: Any
+    l1: Any
+    l2: Any
 
 
 def draw_for_dropout(shape: list[Any], key: Tensor, layer: int, step: Tensor) -> Tensor:

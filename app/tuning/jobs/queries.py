@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.tuning.jobs.tables import ENDED_JOB, EpochRow, Fit, Job, JobState, Place, State, Trial
+from app.tuning.search.spec import JobSpec
 from app.tuning.search.stored import read_spec_or_none
 
 SPEEDS = 20  # jobs whose speed is looked at
@@ -40,8 +41,9 @@ def find_job(session: Session, job_id: UUID) -> Job | None:
     return session.get(Job, job_id)
 
 
-def find_speeds(session: Session, model: str) -> list[float]:
-    """Seconds per multiply-add of one worker, of the latest ended jobs; those of this model."""
+def find_speeds(session: Session, spec: JobSpec) -> list[float]:
+    """Seconds per multiply-add of one worker, of the latest ended jobs; those of its model."""
+    model = spec.model if isinstance(spec.model, str) else spec.model.model_dump()
     latest = select(Job.spec, Job.seconds_done, Job.cost_done).where(Job.state.in_(ENDED_JOB), Job.cost_done > 0)
     rows = session.execute(latest.order_by(Job.created_at.desc(), Job.id.desc()).limit(SPEEDS))
     return [

@@ -16,8 +16,8 @@ from app.tuning.search.counts import count_by_bracket, count_draws_now, count_po
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.forbidden import compile_forbidden, is_forbidden
 from app.tuning.search.models import Candidate, Candidates, Value
+from app.tuning.search.own_networks import MisplacedLayer
 from app.tuning.search.plan import make_plan
-from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, SpecRejected, raise_if_rejected
 from app.tuning.search.spec import JobSpec
 from app.tuning.search.strategies import GridSearch, HalvingGridSearch, Hyperband
@@ -44,6 +44,8 @@ def draw_candidates(spec: JobSpec) -> Candidates:
     for number, params in enumerate(points):
         try:
             found.append(make_candidate(spec, params, "given" if number < given else drawn, most))
+        except MisplacedLayer as error:
+            raise SpecRejected([(("model", "layers", *error.where), str(error))]) from None
         except ValueError as error:
             rejections.append((("search",), f"candidate {number}: {_explain(error)}"))
             if len(rejections) == MAX_REJECTIONS:
@@ -72,7 +74,7 @@ def make_candidate(spec: JobSpec, params: Point, origin: str, n_resources: int |
     Raises:
         ValueError: the model does not take them, or cannot be built with them.
     """
-    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    model, dataset = spec.model_class, DATASETS[spec.dataset.name]
     complete = model.model_validate(spec.hyperparameters(params, n_resources))
     if spec.task == "regression" and getattr(complete, "class_weight", "none") != "none":
         raise ValueError(f"class_weight weighs classes, which {dataset.name} has not: leave it out")

@@ -7,6 +7,8 @@ from app.tuning.search.counts import count_by_bracket, count_points, count_trial
 from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.forbidden import check_forbidden
 from app.tuning.search.models import Model
+from app.tuning.search.own_networks import LayerList
+from app.tuning.search.placeholders import find_uses, list_names
 from app.tuning.search.plan import count_draws
 from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import Rejection, raise_if_rejected, reject_value
@@ -28,6 +30,7 @@ def check_search(spec: JobSpec) -> None:
     for check in (
         _check_dataset,
         _check_scoring,
+        _check_placeholders,
         _check_race,
         _check_warm_start,
         _check_count,
@@ -43,7 +46,7 @@ def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
         wanted = getattr(spec.dataset, field)
         if wanted is not None and wanted > most:
             yield ("dataset", field), f"{dataset.name} has {most} samples: use 1 to {most}, or null for all"
-    model = MODELS[spec.model]
+    model = spec.model_class
     yield from _check_model(model, dataset)
     if model.max_train_samples and spec.train_samples > model.max_train_samples:
         message = f"{model.name} trains on at most {model.max_train_samples:,} samples: use fewer train_samples"
@@ -61,6 +64,15 @@ def _check_model(model: type[Model], dataset: Dataset) -> Iterator[Rejection]:
     else:
         return
     yield ("model",), f"{model.name} {reason}: use one of {', '.join(able)}"
+
+
+def _check_placeholders(spec: JobSpec) -> Iterator[Rejection]:
+    if not isinstance(spec.model, LayerList):
+        return
+    given = {*spec.fixed, *(name for one in (*spec.search.spaces, *spec.search.points_to_evaluate) for name in one)}
+    for use in find_uses(spec.model.layers):
+        if not given & set(list_names(use)):
+            yield ("model", "layers", *use.where), f"{use.name} has no value: search it, or put it into `fixed`"
 
 
 def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
@@ -82,7 +94,7 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
 
 
 def _check_scoring(spec: JobSpec) -> Iterator[Rejection]:
-    model, dataset = MODELS[spec.model], DATASETS[spec.dataset.name]
+    model, dataset = spec.model_class, DATASETS[spec.dataset.name]
     able = list_scorings(dataset.task, dataset.classes, model.gives_probabilities)
     if spec.scoring in able:
         return
@@ -122,7 +134,7 @@ def _check_warm_start(spec: JobSpec) -> Iterator[Rejection]:
 
 
 def _check_space(spec: JobSpec) -> Iterator[Rejection]:
-    model = MODELS[spec.model]
+    model = spec.model_class
     for name, value in spec.fixed.items():
         yield from reject_value(model, ("fixed", name), name, value)
     searched = spec.search.space_field

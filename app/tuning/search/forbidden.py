@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from app.tuning.search.models import Value
-from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import Rejection, Where, reject_value
 from app.tuning.search.spec import JobSpec
 
@@ -74,8 +73,9 @@ def _compile(name: str, sign: str, operand: Any) -> Condition:
 
 
 def _holds(condition: Condition, params: Mapping[str, Value]) -> bool:
-    operand = params[condition.other] if condition.other else condition.operand
-    return condition.holds(params[condition.name], operand)
+    """Not for a hyperparameter that the depth of an own network does not use."""
+    value, operand = params.get(condition.name), params.get(condition.other) if condition.other else condition.operand
+    return value is not None and operand is not None and condition.holds(value, operand)
 
 
 def _check_conjunction(spec: JobSpec, where: Where, conjunction: dict[str, Any]) -> Iterator[Rejection]:
@@ -104,7 +104,7 @@ def _check_operand(spec: JobSpec, where: Where, name: str, sign: str, operand: A
     elif isinstance(operand, dict):
         yield from _check_other(spec, where, name, operand)
     elif sign not in ORDERS:
-        yield from reject_value(MODELS[spec.model], where, name, operand)
+        yield from reject_value(spec.model_class, where, name, operand)
     elif not _is_finite(operand):
         yield where, 'Input should be a number, or {"param": another hyperparameter}'
 
@@ -114,7 +114,7 @@ def _check_choices(spec: JobSpec, where: Where, name: str, choices: Any) -> Iter
         yield where, "Input should be a list of at least one value"
         return
     for index, value in enumerate(choices):
-        yield from reject_value(MODELS[spec.model], (*where, index), name, value)
+        yield from reject_value(spec.model_class, (*where, index), name, value)
 
 
 def _check_other(spec: JobSpec, where: Where, name: str, operand: dict[str, Any]) -> Iterator[Rejection]:
@@ -130,14 +130,14 @@ def _check_other(spec: JobSpec, where: Where, name: str, operand: dict[str, Any]
 
 def _explain_name(spec: JobSpec, name: str) -> str | None:
     """Why there can be no condition on the hyperparameter, if so."""
-    fields = MODELS[spec.model].model_fields
+    fields = spec.model_class.model_fields
     if name not in fields:
-        return f"Unknown hyperparameter of {spec.model}; expected one of {', '.join(sorted(fields))}"
+        return f"Unknown hyperparameter of {spec.model_class.name}; expected one of {', '.join(sorted(fields))}"
     return f"{name} is the resource, which grows from rung to rung: leave it out" if name == spec.resource else None
 
 
 def _is_number(spec: JobSpec, name: str) -> bool:
-    return MODELS[spec.model].model_fields[name].annotation in (int, float)
+    return spec.model_class.model_fields[name].annotation in (int, float)
 
 
 def _is_finite(value: Any) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from app.tuning.search.models import Value
-from app.tuning.search.registry import MODELS
+from app.tuning.search.models import Training, Value
+from app.tuning.search.own_networks import OwnNetwork
 from app.tuning.search.spec import CrossValidation, JobSpec
 
 MACHINE = ("dataset_sha256", "tensorflow", "scikit_learn", "processor")  # what of an environment bits depend on
@@ -17,7 +17,7 @@ MACHINE = ("dataset_sha256", "tensorflow", "scikit_learn", "processor")  # what 
 
 def derive_seed(spec: JobSpec, fold: int | None) -> int:
     """A fit's seed, from the job's `random_state` and the fold alone: the same on every attempt and worker."""
-    if MODELS[spec.model].seed_is_random_state and (fold is None or fold * spec.repeats < spec.folds):
+    if spec.model_class.seed_is_random_state and (fold is None or fold * spec.repeats < spec.folds):
         return spec.random_state
     return _derive_seed(spec.random_state, 0 if fold is None else fold + 1)
 
@@ -39,10 +39,12 @@ def make_key(
     `hyperparameters` are complete, `fold` is None for the refit, and `n_resources` are those of the fit's rung.
     """
     parts: dict[str, Any] = {"model": spec.model, "train_samples": spec.train_samples, "seed": derive_seed(spec, fold)}
-    parts |= {name: environment[name] for name in ("dataset_sha256", MODELS[spec.model].library, "processor")}
+    parts |= {name: environment[name] for name in ("dataset_sha256", spec.model_class.library, "processor")}
     if spec.scoring != "accuracy":  # so that keys of older versions still hold
         parts["scoring"] = spec.scoring
-    parts |= {"revision": MODELS[spec.model].revision, "hyperparameters": {**hyperparameters}}
+    parts |= {"revision": spec.model_class.revision, "hyperparameters": {**hyperparameters}}
+    if issubclass(spec.model_class, OwnNetwork):
+        parts |= _describe_network(spec.model_class, hyperparameters)
     if fold is None:
         parts["test_samples"] = spec.test_samples
     else:
@@ -54,3 +56,10 @@ def make_key(
         if spec.resource == "n_samples":
             parts |= {"n_samples": n_resources, "random_state": spec.random_state}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_network(model: type[OwnNetwork], hyperparameters: Mapping[str, Value]) -> dict[str, Any]:
+    """The network as it is built: equal ones share a key, whatever their hyperparameters are called."""
+    layers = model.model_validate(dict(hyperparameters)).list_layers(())
+    training = {name: value for name, value in hyperparameters.items() if name in Training.model_fields}
+    return {"model": [layer.model_dump() for layer in layers], "hyperparameters": training}

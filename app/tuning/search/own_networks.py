@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.tuning.search.layers import LayerError, describe_shape
 from app.tuning.search.models import Shape, Training, Value
 from app.tuning.search.networks import Layers, Network
 from app.tuning.search.placeholders import (
+    KINDS,
     Expansion,
     PostedLayer,
     collect_fields,
@@ -19,7 +21,7 @@ from app.tuning.search.placeholders import (
     find_uses,
     list_names,
 )
-from app.tuning.search.rejections import Rejection, Where
+from app.tuning.search.rejections import MAX_REJECTIONS, Rejection, Where
 from app.tuning.search.spaces import Strict
 
 
@@ -29,7 +31,18 @@ class LayerList(Strict):
     Any number or choice of a layer may be `{"hyperparameter": name}`, which is then searched or fixed.
     """
 
-    layers: list[dict[str, Any]] = Field(min_length=1, max_length=500)
+    layers: list[Any] = Field(
+        description=f"Each an object with `layer`, one of {', '.join(sorted(KINDS))}, and what it has besides.",
+        json_schema_extra={"items": {"type": "object", "additionalProperties": True}, "minItems": 1},
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def layers_are_known(cls, layers: list[Any]) -> list[Any]:
+        """Check what can be told without values; the error has each place that is wrong."""
+        if wrong := list(islice(check_layers(layers), MAX_REJECTIONS)):
+            raise PydanticCustomError("layers", "{first}", {"first": wrong[0][1], "places": wrong})
+        return layers
 
 
 class MisplacedLayer(ValueError):

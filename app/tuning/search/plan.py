@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import NoReturn
 
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.registry import MODELS
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.rungs import Rung, plan_halving, plan_hyperband, plan_levels
 from app.tuning.search.spec import CrossValidation, JobSpec
@@ -136,8 +135,8 @@ def _check_levels(spec: JobSpec, search: Halving, levels: list[int]) -> list[int
 def _check_resource(spec: JobSpec, search: Halving | Hyperband, most: int, field: str) -> None:
     """Whether any candidate can have so many resources."""
     if search.resource == "epochs":
-        if "epochs" not in MODELS[spec.model].model_fields:
-            _reject("resource", f"{spec.model} has no epochs: use n_samples or folds")
+        if "epochs" not in spec.model_class.model_fields:
+            _reject("resource", f"{spec.model_class.name} has no epochs: use n_samples or folds")
         if most > 1000:
             _reject(field, f"{most} epochs: a model has at most 1000")
         if "epochs" in spec.fixed and most != spec.max_epochs:

@@ -2,6 +2,7 @@
 
 from app.tuning.search.estimators import ESTIMATORS
 from app.tuning.search.models import Cnn, Model
+from app.tuning.search.networks import Mlp, Resnet
 
-ALL: tuple[type[Model], ...] = (Cnn, *ESTIMATORS)
+ALL: tuple[type[Model], ...] = (Cnn, Mlp, Resnet, *ESTIMATORS)
 MODELS = {model.name: model for model in ALL}

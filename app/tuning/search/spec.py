@@ -17,7 +17,8 @@ from pydantic.config import JsonDict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.tuning.search.datasets import DATASETS
-from app.tuning.search.models import Value
+from app.tuning.search.models import Model, Value
+from app.tuning.search.own_networks import LayerList, make_network
 from app.tuning.search.registry import MODELS
 from app.tuning.search.scoring import DEFAULT_SCORING, SCORERS, Scorer, Scoring, Task
 from app.tuning.search.spaces import Strict
@@ -166,12 +167,28 @@ def _as_additional_properties(schema: JsonDict) -> None:
 Labels = Annotated[dict[Name, Name], Field(max_length=16, json_schema_extra=_as_additional_properties)]
 
 
+def _kind_of_model(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "name"
+    return "LayerList" if isinstance(value, dict | LayerList) else None
+
+
+ModelSpec = Annotated[
+    Annotated[str, NameIn(MODELS), Tag("name")] | Annotated[LayerList, Tag("LayerList")],
+    Discriminator(
+        _kind_of_model,
+        custom_error_type="model",
+        custom_error_message='Input should be the name of a model or {"layers": a list of layers}',
+    ),
+]
+
+
 class JobSpec(Strict):
     """A search as a client posts it."""
 
     name: Name | None = None
     dataset: DatasetSpec = DatasetSpec()
-    model: Annotated[str, NameIn(MODELS)] = "cnn"
+    model: ModelSpec = "cnn"
     search: Search
     fixed: dict[str, Annotated[Value, SkipValidation]] = Field(
         {}, description="Hyperparameters that are not searched; all others have the model's defaults."
@@ -188,6 +205,11 @@ class JobSpec(Strict):
     )
     limits: Limits = Limits()
     labels: Labels = Field({})
+
+    @property
+    def model_class(self) -> type[Model]:
+        """The model: a registered one, or that of the job's own layers."""
+        return make_network(self.model) if isinstance(self.model, LayerList) else MODELS[self.model]
 
     @property
     def folds(self) -> int:
@@ -237,7 +259,7 @@ class JobSpec(Strict):
     @property
     def max_epochs(self) -> int:
         """The epochs of a fit that has not fewer; 1 for a model that has none."""
-        fixed, fields = self.fixed.get("epochs"), MODELS[self.model].model_fields
+        fixed, fields = self.fixed.get("epochs"), self.model_class.model_fields
         if isinstance(fixed, int) or "epochs" not in fields:
             return fixed if isinstance(fixed, int) else 1
         return int(fields["epochs"].default)
@@ -260,11 +282,15 @@ class JobSpec(Strict):
         return 1 - self.evaluation.validation_split
 
     def hyperparameters(self, params: Mapping[str, Value], n_resources: int | None = None) -> dict[str, Value]:
-        """A candidate's complete hyperparameters: its rung's epochs, searched, fixed, then the model's defaults."""
+        """A candidate's complete hyperparameters: its rung's epochs, searched, fixed, then the model's defaults.
+
+        Those that an own network's depth does not use are not among them.
+        """
         own = {"epochs": n_resources} if self.resource == "epochs" and n_resources else {}
-        return MODELS[self.model].model_validate({**self.fixed, **params, **own}).model_dump()
+        return self.model_class.model_validate({**self.fixed, **params, **own}).model_dump(exclude_none=True)
 
     def fill(self, params: Mapping[str, Value]) -> dict[str, Value]:
         """A point's complete hyperparameters, unchecked: they may not be possible together."""
-        fields = MODELS[self.model].model_fields
-        return {**{name: field.default for name, field in fields.items()}, **self.fixed, **params}
+        fields = self.model_class.model_fields
+        defaults = {name: field.default for name, field in fields.items() if field.default is not None}
+        return {**defaults, **self.fixed, **params}

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from app.tuning import __version__
 from app.tuning.search.models import check_value
-from app.tuning.search.registry import MODELS
 from app.tuning.search.spec import JobSpec
 
 MAX_PLACES = 3  # named in an `UnreadableSpec`
@@ -70,7 +69,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _unknown_hyperparameters(spec: JobSpec) -> Iterator[str]:
-    model, search = MODELS[spec.model], spec.search
+    model, search = spec.model_class, spec.search
     fixed = [(("fixed", name), name, [value]) for name, value in spec.fixed.items()]
     named = [
         (("search", search.space_field, name), name, space) for one in search.spaces for name, space in one.items()

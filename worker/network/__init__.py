@@ -1,0 +1,1 @@
+"""Networks that are lists of layers: one engine for all of them."""
