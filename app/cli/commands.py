@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -14,6 +15,8 @@ import typer
 from app.cli.exit_codes import Commands
 
 if TYPE_CHECKING:  # imported where used, so that `tunewell --help` stays fast
+    from sqlalchemy import URL
+
     from app.cli.client import Client
 
 EXIT_CODES = (
@@ -86,6 +89,49 @@ def demo_command(port: Annotated[int, typer.Option(help="The port to try first."
     with require_full_installation():
         from app.cli.demo import run_demo
     raise typer.Exit(run_demo(port))
+
+
+@cli.command("backup")
+def backup_command(file: Annotated[Path, typer.Argument(help="The file to write; what it held is replaced.")]) -> None:
+    """Write database and storage of this machine's settings to a file, while the service runs."""
+    with _saving() as url:
+        from app.tuning.backup import back_up
+
+        made = back_up(url, file)
+    print(f"{file}: {made.kind} database and {made.files} stored files of {made.created_at}")
+
+
+@cli.command("restore")
+def restore_command(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `tunewell backup` has written.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Drop what the database holds now.")] = False,
+) -> None:
+    """Put a backup into the database and storage of this machine's settings; stop the workers first."""
+    with _saving() as url:
+        from app.tuning.backup import restore
+
+        made = restore(url, file, replace)
+    print(f"Restored: {made.kind} database and {made.files} stored files of {made.created_at}")
+
+
+@contextmanager
+def _saving() -> "Iterator[URL]":
+    """The database's URL; what a backup fails with ends the command."""
+    with require_full_installation():
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from app.tuning import outages
+        from app.tuning.backup import BackupError
+        from app.tuning.settings import settings
+        from app.tuning.storage import StorageAway
+    try:
+        yield settings().database
+    except (BackupError, StorageAway, OSError) as error:
+        _note(str(error))
+        raise typer.Exit(FAILED) from None
+    except SQLAlchemyError as error:
+        _note(outages.explain_failure(error))
+        raise typer.Exit(FAILED) from None
 
 
 @cli.command("submit")

@@ -64,6 +64,16 @@ def migrate_in_subprocess(engine: Engine) -> None:
     migrate(engine)  # which tells what was wrong, if anything was
 
 
+def find_revision(engine: Engine) -> str | None:
+    """The schema's revision; None if there is none yet.
+
+    Raises:
+        UnusableDatabase: it is of a newer Tunewell.
+    """
+    with _connected(engine) as connection:
+        return _revision(connection)
+
+
 def newest_revision() -> str:
     """The revision that this version of the code needs: the last file's, since they are numbered."""
     return max(file.name for file in (HERE / "versions").glob("[0-9]*.py")).partition("_")[0]
