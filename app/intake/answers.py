@@ -77,9 +77,11 @@ class Rejected(Exception):
         self.faults = faults
         self.status = status
         self.found = found or len(faults)
+        self.read_as = ""  # what the file was taken for, where that is known
 
-    def describe(self, beginning: str) -> Refusal:
-        """The answer, whose detail begins so."""
+    def describe(self, stem: str) -> Refusal:
+        """The answer about the data set of this name."""
+        beginning = f"{stem} was read as {self.read_as}" if self.read_as else f"{stem} cannot be used as it is"
         errors = "1 error was found" if self.found == 1 else f"{self.found:,} errors were found"
         shown = [fault.show() for fault in self.faults[:SHOWN_ERRORS]]
         return Refusal(self.status, f"{beginning}. {errors}; nothing was stored.", shown)

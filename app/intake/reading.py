@@ -1,6 +1,7 @@
 """Recognises a file's format by its content, and converts it."""
 
 import errno
+import gzip
 import json
 import tempfile
 import traceback
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from app.intake.answers import Description, Options, Refusal, Rejected, quote, reject
 from app.intake.columns import to_json
-from app.intake.content import Content
 from app.intake.limits import SHOWN_CHARACTERS
 from app.intake.npz import read_npz
+from app.intake.records import UNREADABLE_GZIP
+from app.intake.table import read_table
 from app.intake.writing import write_content
 from app.intake.zips import list_members, open_archive
 
@@ -38,6 +40,7 @@ FOREIGN = {
     b"@RELATION": "ARFF: write it as CSV",
     b"{": "JSON: write it as CSV",
 }
+READERS = {"npz": read_npz}
 NAMES = {"npz": "npz", "csv": "CSV", "image_folders": "a zip of image folders", "idx": "a zip of IDX files"}
 TRACE_CHARACTERS = 4_000
 
@@ -48,7 +51,7 @@ def answer_request(file: Path, folder: Path, request: bytes) -> bytes:
     try:
         return to_json({"description": asdict(convert_file(file, folder, options))})
     except Rejected as rejected:
-        return to_json(asdict(rejected.describe(f"{options.stem} cannot be used as it is")))
+        return to_json(asdict(rejected.describe(options.stem)))
     except MemoryError:
         return to_json(
             asdict(Refusal(413, f"{options.stem} needs more memory than a check may take: send less at once"))
@@ -83,19 +86,17 @@ def convert_file(file: Path, folder: Path, options: Options) -> Description:
         Rejected: the file cannot be used; what the folder holds by then is the caller's to remove.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch, _opened(file) as (format, archive):
-        return write_content(_read(format, archive, options, Path(scratch)), folder, options, format)
-
-
-def _read(format: str, archive: zipfile.ZipFile | None, options: Options, scratch: Path) -> Content:
-    assert archive
-    return read_npz(archive, options, scratch)
+        if archive is None:
+            content = read_table(file, options, Path(scratch))
+        else:
+            content = READERS[format](archive, options, Path(scratch))
+        return write_content(content, folder, options, format)
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[tuple[str, zipfile.ZipFile | None]]:
     """The file's format, and the opened archive where it is one."""
-    with file.open("rb") as source:
-        start = source.read(512)
+    start = _read_start(file)
     if not start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         _refuse_foreign(start)
         yield "csv", None
@@ -106,7 +107,27 @@ def _opened(file: Path) -> Iterator[tuple[str, zipfile.ZipFile | None]]:
             raise reject("the zip archive is empty")
         if "[Content_Types].xml" in names:
             raise reject("this is an Office document: write it as CSV", status=415)
-        yield "npz", archive
+        yield _recognize(names), archive
+
+
+def _read_start(file: Path) -> bytes:
+    """The first bytes, inflated if the file is a gzip file."""
+    with file.open("rb") as source:
+        start = source.read(512)
+    if start[:2] != b"\x1f\x8b":
+        return start
+    try:
+        with gzip.open(file) as inflated:
+            return inflated.read(512)
+    except UNREADABLE_GZIP as error:
+        raise reject(f"the gzip file is damaged or cut off: {error}") from error
+
+
+def _recognize(names: list[str]) -> str:
+    """The format of a zip archive of these files."""
+    if any(name.endswith(".npy") for name in names):
+        return "npz"
+    raise reject(f"the zip archive holds no arrays: send {READ}", status=415)
 
 
 def _refuse_foreign(start: bytes) -> None:
@@ -115,4 +136,8 @@ def _refuse_foreign(start: bytes) -> None:
             raise reject(f"this is {what}", status=415)
     if start[257:262] == b"ustar":
         raise reject("this is a tar archive: send a zip", status=415)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise reject("this is UTF-16: save the file as UTF-8", status=415)
+    if b"\0" not in start:
+        return
     raise reject(f"the file begins with '{quote(start[:SHOWN_CHARACTERS].decode('latin-1'))}': send {READ}", status=415)

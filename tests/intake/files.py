@@ -20,7 +20,7 @@ def read_in_process(file: Path, folder: Path, **options: Any) -> Description | R
     try:
         return convert_file(file, folder, Options("flowers", **options))
     except Rejected as rejected:
-        return rejected.describe("flowers cannot be used as it is")
+        return rejected.describe("flowers")
 
 
 def load_four(folder: Path) -> list[NDArray[Any]]:

@@ -1,0 +1,124 @@
+"""Converts CSV, once it has been surveyed: numbers as they are, categories as columns of zeros and ones."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.intake.answers import Options, Rejected, quote, reject
+from app.intake.cells import parse_numbers
+from app.intake.content import AnyArray, Content, DataPart, Feature
+from app.intake.from_arrays import choose_shape
+from app.intake.labels import REGRESSION, WHOLE, check_class_names, choose_dtype, order_labels
+from app.intake.limits import COLUMNS, DECODED_BYTES
+from app.intake.survey import Chunk, Faults, Survey, judge_columns, read_chunks, survey_table
+
+
+def read_table(file: Path, options: Options, scratch: Path) -> Content:
+    """The content of a CSV file, whose rows are samples: a table, or with `image_shape` images.
+
+    Raises:
+        Rejected: with row and column of what is wrong.
+    """
+    survey = survey_table(file, options)
+    names, target = survey.header.names, survey.header.target
+    try:
+        return _convert(file, survey, options, scratch)
+    except Rejected as rejected:
+        rejected.read_as = f"CSV of {len(names):,} columns with the target '{quote(names[target])}'"
+        raise
+
+
+def _convert(file: Path, survey: Survey, options: Options, scratch: Path) -> Content:
+    features = judge_columns(survey, options)
+    class_names, codes = None, None
+    if options.task == "classification":
+        class_names, codes = _number_classes(survey)
+    width = sum(len(feature.categories or [""]) for feature in features)
+    if not options.image_shape and width > COLUMNS:
+        raise reject(
+            f"with a column for each category there are {width:,} columns, and at most {COLUMNS:,} are possible"
+        )
+    shape = choose_shape((width,), options, "")
+    x = _map_inputs(scratch / "x", (survey.samples, *shape))
+    y = np.empty(survey.samples, np.float32 if class_names is None else choose_dtype(len(class_names)))
+    is_test = np.zeros(survey.samples, bool)
+    start = 0
+    for chunk in read_chunks(file, survey.delimiter, Faults()):
+        part = slice(start, start := start + len(chunk.rows))
+        x[part] = _convert_inputs(chunk, survey, features).reshape(-1, *shape)
+        y[part] = _convert_target(chunk.columns[survey.header.target], codes)
+        if survey.header.split is not None:
+            is_test[part] = [cell.strip() == "test" for cell in chunk.columns[survey.header.split]]
+    train, test = _cut_parts(x, y, is_test, survey)
+    if len(shape) > 1:
+        return Content(shape, train, test, class_names)
+    return Content(shape, train, test, class_names, features, survey.head)
+
+
+def _number_classes(survey: Survey) -> tuple[list[str], dict[str, int]]:
+    """Class names, and the number of the class that each text in the target's cells stands for."""
+    texts = survey.profiles[survey.header.target].list_values() or []
+    names = {text: text for text in texts}
+    numbers = parse_numbers(texts)
+    if numbers is not None:
+        if (np.floor(numbers) != numbers).any():
+            raise reject(f"the target is not whole numbers: {REGRESSION}", pointer="/task")
+        names = {text: str(int(text) if WHOLE.fullmatch(text) else int(float(text))) for text in texts}  # 1.0 is 1
+    ordered = order_labels(sorted(set(names.values())))
+    check_class_names(ordered)
+    places = {name: place for place, name in enumerate(ordered)}
+    return ordered, {text: places[name] for text, name in names.items()}
+
+
+def _map_inputs(path: Path, shape: tuple[int, ...]) -> AnyArray:
+    """Inputs in a file mapped into memory: bytes of images, or float32."""
+    dtype = np.dtype(np.uint8 if len(shape) > 2 else np.float32)
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if size > DECODED_BYTES:
+        raise reject(f"the table takes {size:,} bytes, and {DECODED_BYTES:,} are possible: send fewer rows", status=413)
+    return np.memmap(path, dtype, "w+", shape=shape)
+
+
+def _convert_inputs(chunk: Chunk, survey: Survey, features: list[Feature]) -> NDArray[np.float32]:
+    """The inputs of some records, (n, f)."""
+    width = sum(len(feature.categories or [""]) for feature in features)
+    converted = np.zeros((width, len(chunk.rows)), np.float32)  # by column, which is quicker to fill
+    place = 0
+    for source, feature in zip(survey.header.inputs, features, strict=True):
+        cells = chunk.columns[source]
+        if feature.categories is None:
+            converted[place] = _to_numbers(cells)
+            place += 1
+        else:
+            codes = {category: code for code, category in enumerate(feature.categories)}
+            chosen = np.fromiter((codes[cell.strip()] for cell in cells), np.intp, len(cells))
+            converted[place + chosen, np.arange(len(cells))] = 1
+            place += len(codes)
+    return converted.T
+
+
+def _convert_target(cells: tuple[str, ...], codes: dict[str, int] | None) -> AnyArray:
+    if codes is None:
+        return _to_numbers(cells)
+    return np.fromiter((codes[cell.strip()] for cell in cells), np.intp, len(cells))
+
+
+def _to_numbers(cells: tuple[str, ...]) -> NDArray[np.float64]:
+    numbers = parse_numbers(cells)
+    assert numbers is not None, "the survey has looked at these cells"
+    return numbers
+
+
+def _cut_parts(
+    x: AnyArray, y: AnyArray, is_test: NDArray[np.bool_], survey: Survey
+) -> tuple[DataPart, DataPart | None]:
+    """Training and test part by the column `split`, if there is one."""
+    train, test = (DataPart(x, y, np.flatnonzero(is_test == part)) for part in (False, True))
+    if survey.header.split is None:
+        return train, None
+    if not len(train.rows) or not len(test.rows):
+        raise reject("the column 'split' must hold both train and test: mend it, or send exclude=split")
+    return train, test
