@@ -7,7 +7,7 @@ from app.intake.cells import parse_numbers
 from app.intake.limits import COLUMNS
 
 SPLIT = "split"
-PARTS = ("train", "test")
+SPLIT_VALUES = ("train", "test")
 
 
 class Header(NamedTuple):
@@ -79,7 +79,7 @@ def _find_split(places: dict[str, int], first: list[str], options: Options) -> i
     """The place of the column `split`, if that is what it holds."""
     place = places.get(SPLIT)
     unused = place is None or SPLIT in options.exclude or options.target == SPLIT
-    if place is None or unused or place >= len(first) or first[place].strip() not in PARTS:
+    if place is None or unused or place >= len(first) or first[place].strip() not in SPLIT_VALUES:
         return None
     return place
 

@@ -15,7 +15,7 @@ DELIMITERS = ",;\t"  # the first of those that cut the header into most cells
 UNREADABLE_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
-class Lines:
+class TextLines:
     """The lines of a text; counts them from 1, their bytes, and those of the record that is being read."""
 
     def __init__(self, source: BinaryIO) -> None:
@@ -58,14 +58,14 @@ class Lines:
 
 
 @contextmanager
-def open_lines(file: Path) -> Iterator[Lines]:
+def open_lines(file: Path) -> Iterator[TextLines]:
     """The file's lines, inflated if it is a gzip file, and cells bounded meanwhile."""
     with file.open("rb") as source:
         zipped = source.read(2) == b"\x1f\x8b"
     before = csv.field_size_limit(CELL_CHARACTERS)
     try:
         with cast(BinaryIO, gzip.open(file) if zipped else file.open("rb")) as source:
-            yield Lines(source)
+            yield TextLines(source)
     finally:
         csv.field_size_limit(before)
 
@@ -81,7 +81,7 @@ def _count_cells(line: str, delimiter: str) -> int:
     return sum(piece.count(delimiter) for piece in line.split('"')[::2])  # what is not between quotes
 
 
-def read_records(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def read_records(lines: TextLines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Each record with its row: the line on which it begins, as an editor counts. Empty lines are left out.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from app.intake.answers import Fault, Options, Rejected, quote, reject
 from app.intake.cells import Profile
 from app.intake.content import Feature
-from app.intake.header import PARTS, Header, read_header
+from app.intake.header import SPLIT_VALUES, Header, read_header
 from app.intake.limits import CATEGORIES, CLASSES, ROWS, SHOWN_ERRORS
 from app.intake.records import find_delimiter, open_lines, read_records
 
@@ -62,7 +62,7 @@ class Survey:
 
     def _check_split(self, rows: list[int], cells: tuple[str, ...]) -> None:
         for row, cell in zip(rows, cells, strict=True):
-            if cell.strip() not in PARTS:
+            if cell.strip() not in SPLIT_VALUES:
                 message = f"'{quote(cell)}' is neither train nor test: mend it, or send exclude=split"
                 self.faults.add([Fault(message, row=row, column="split")])
 
