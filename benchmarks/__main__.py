@@ -16,6 +16,7 @@ from benchmarks.rows import Row, Size, show, write
 PARTS = {  # each a module with a `measure`, imported when its turn comes
     "search": "search",
     "step": "epochs",
+    "networks": "networks",
     "estimators": "estimators",
     "system.fixed": "fixed",
     "system.gaps": "gaps",
