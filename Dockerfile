@@ -5,8 +5,8 @@ ENV PYTHONUNBUFFERED=1 \
     HOME=/home/tunewell \
     TUNEWELL_HOME=/home/tunewell/.tunewell \
     TUNEWELL_DATA_DIR=/data
-# Created here, so that a new volume mounted on /data belongs to the user who writes to it.
-RUN useradd --uid 10001 --create-home --home-dir /home/tunewell tunewell && install -d -o tunewell -g tunewell /data
+# Created here, so that new volumes mounted there belong to the user who writes to them.
+RUN useradd --uid 10001 --create-home --home-dir /home/tunewell tunewell && install -d -o tunewell -g tunewell /data /storage
 WORKDIR /srv/tunewell
 
 # The charts of the page: the files it loads, and no node in the image.

@@ -5,12 +5,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote
 
 import httpx2
 
 from app.cli.proxies import UnusableProxy, choose_proxy, parse_http_url
+
+if TYPE_CHECKING:
+    from app.cli.uploads import UploadBody
 
 Document = dict[str, Any]
 
@@ -18,6 +21,7 @@ ENDED_STATES = frozenset({"succeeded", "failed", "cancelled"})
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 MAX_RETRY_PAUSE_SECONDS = 10.0  # even if Retry-After asks for more
 RESPONSE_TIMEOUT_SECONDS = 30.0
+CHECK_TIMEOUT_SECONDS = 300.0  # of a data set that is uploaded
 # How long a call is retried before the service counts as unreachable.
 RETRY_READS_FOR_SECONDS = 0.5
 RETRY_UNSENT_FOR_SECONDS = 5.0  # changes that cannot have reached the service
@@ -107,6 +111,15 @@ class Client:
     def list_trials(self, job_id: str, limit: int, **filters: str) -> Document:
         return self._gather_pages(_path(job_id, "/trials"), limit, filters)
 
+    def list_datasets(self, limit: int) -> Document:
+        return self._gather_pages("/v1/datasets", limit, {})
+
+    def upload(self, name: str, body: "UploadBody", options: dict[str, str]) -> Document:
+        """Send a data set, which the service checks before it answers; sent again, it is not stored twice."""
+        sent: Document = {"params": options, "content": body, "headers": body.headers}
+        timeout = httpx2.Timeout(RESPONSE_TIMEOUT_SECONDS, connect=5.0, read=CHECK_TIMEOUT_SECONDS)
+        return self._parse(self._send("PUT", f"/v1/datasets/{quote(name, safe='')}", timeout=timeout, **sent))
+
     def watch(self, job_id: str) -> Iterator[Document]:
         """Yield the job after each change until it has ended, polling at the pace that the service asks for.
 
@@ -177,7 +190,7 @@ class Client:
             return response
         if again and method == "DELETE" and status == 404:  # an earlier attempt deleted it
             return response
-        if response.is_client_error and "json" in response.headers.get("Content-Type", ""):
+        if (response.is_client_error or status == 507) and "json" in response.headers.get("Content-Type", ""):
             raise RequestRejected({"status": status, **self._parse(response)})
         maybe_done = response.is_server_error and method != "GET"
         raise ServiceUnreachable(f"{self.url} responded {_describe_status(response)}", maybe_done=maybe_done)

@@ -62,6 +62,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _JobState = Literal["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"]
 _TrialSort = Literal["-validation_score", "validation_score", "-validation_accuracy", "validation_accuracy", "number"]
 _ResultsFormat = Literal["json", "csv"]
+_Task = Literal["classification", "regression"]
+_Color = Literal["grayscale", "rgb"]
 
 
 @cli.callback()
@@ -283,6 +285,51 @@ def delete_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL)
         output.print_json({"id": job_id, "deleted": True}) if as_json else print(f"Job {job_id} is deleted.")
 
 
+@cli.command("upload")
+def upload_command(
+    path: Annotated[
+        str,
+        typer.Argument(metavar="FILE_OR_FOLDER", help="npz, CSV, zip of image folders or of IDX files, or a folder."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the data set.", show_default="the file's")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict.", show_default="the last")] = None,
+    task: Annotated[_Task | None, typer.Option(show_default="classification")] = None,
+    exclude: Annotated[str | None, typer.Option(help="Columns to leave out, separated by commas.")] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of the test set, if the file has none.", show_default="0.2")
+    ] = None,
+    random_state: Annotated[int | None, typer.Option(help="Seed of the shuffle and of that cut.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="Such as 28x28; other images are resized.")] = None,
+    color: Annotated[_Color | None, typer.Option(show_default="as most images are")] = None,
+    image_shape: Annotated[str | None, typer.Option(help="Such as 28x28x1: each row of the file is an image.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing; print what would be.")] = False,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Upload a data set for jobs to use."""
+    from app.cli import output
+    from app.cli.uploads import open_upload, suggest_name
+
+    given = {"target": target, "task": task, "exclude": exclude, "test_share": test_share, "random_state": random_state}
+    given |= {"image_size": image_size, "color": color, "image_shape": image_shape, "dry_run": dry_run or None}
+    options = {
+        key: str(value).lower() if value is True else str(value) for key, value in given.items() if value is not None
+    }
+    with _reject_bad_file(as_json), open_upload(path) as body, open_client(url, as_json) as client:
+        dataset = client.upload(name or suggest_name(path), body, options)
+    output.print_json(dataset) if as_json else output.print_dataset(dataset, stored=not dry_run)
+
+
+@cli.command("datasets")
+def datasets_command(limit: Limit = 100, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """List the data sets that jobs can use."""
+    from app.cli import output
+
+    with open_client(url, as_json) as client:
+        page = client.list_datasets(limit)
+        output.print_json(page) if as_json else output.print_datasets(page["items"])
+
+
 @contextmanager
 def open_client(url: str, as_json: bool) -> "Iterator[Client]":
     """A client whose errors end the command with the documented exit code."""
@@ -334,10 +381,18 @@ def _fail(code: int, document: dict[str, Any], as_json: bool) -> NoReturn:
 
 
 def _read_spec(file: str, as_json: bool) -> bytes:
-    from app.cli.spec_file import BadFile, read_spec_file
+    from app.cli.spec_file import read_spec_file
+
+    with _reject_bad_file(as_json):
+        return read_spec_file(file)
+
+
+@contextmanager
+def _reject_bad_file(as_json: bool) -> Iterator[None]:
+    from app.cli.spec_file import BadFile
 
     try:
-        return read_spec_file(file)
+        yield
     except BadFile as error:
         _note(str(error))
         _fail(BAD_REQUEST, {"title": "Bad file", "detail": str(error)}, as_json)

@@ -21,6 +21,7 @@ from app.cli.formatting import (
 
 MAX_PIPE_WIDTH = 100_000  # columns, so that piped output is never wrapped or cut off
 MAX_TIED = 5  # trials that are named
+MAX_CLASSES = 30  # of a data set that are listed
 
 
 def print_json(document: Any) -> None:
@@ -31,7 +32,13 @@ def print_problem(problem: dict[str, Any]) -> None:
     """The problem's detail and, for a bad body, one line for each error."""
     print(f"Rejected: {problem.get('detail') or problem.get('title')}", file=sys.stderr)
     for error in problem.get("errors") or []:
-        print(f"  {error.get('pointer') or '(the whole body)'}: {error.get('message')}", file=sys.stderr)
+        print(f"  {_describe_place(error)}: {make_printable(str(error.get('message')))}", file=sys.stderr)
+
+
+def _describe_place(error: dict[str, Any]) -> str:
+    """Where an error is: a row and column of a table, a file of an archive, or a part of the body."""
+    places = [f"{name} {error[name]}" for name in ("file", "row", "column") if error.get(name) is not None]
+    return make_printable(", ".join(places)) or error.get("pointer") or "(the whole body)"
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -107,6 +114,38 @@ def print_preview(preview: dict[str, Any]) -> None:
     if names:
         print("First candidates:")
         print_table(names, ([params.get(name) for name in names] for params in preview["first"]))
+
+
+def print_dataset(dataset: dict[str, Any], stored: bool) -> None:
+    """What a data set has: samples, how they are spread over the classes, and what the service warns of."""
+    shape = "x".join(map(str, dataset["shape"]))
+    kind = f"images of {shape}" if len(dataset["shape"]) > 1 else f"rows of {shape} numbers"
+    print(f"{'' if stored else 'Not stored: '}{dataset['name']}: {kind}")
+    print(f"  samples  {dataset['train_samples']:,} for training, {dataset['test_samples']:,} for the test")
+    if names := dataset.get("class_names"):
+        print(f"  classes  {len(names):,}")
+        counts = zip(names, dataset["train_class_counts"], dataset["test_class_counts"], strict=True)
+        print_table(["class", "training", "test"], list(counts)[:MAX_CLASSES])
+        if len(names) > MAX_CLASSES:
+            print(f"… and {len(names) - MAX_CLASSES:,} more: see --json")
+    for warning in dataset.get("warnings") or []:
+        print(f"Warning: {make_printable(warning)}", file=sys.stderr)
+
+
+def print_datasets(datasets: list[dict[str, Any]]) -> None:
+    rows = (
+        [
+            one["name"],
+            one.get("task"),
+            f"{one['train_samples']:,}",
+            f"{one['test_samples']:,}",
+            "x".join(map(str, one["shape"])),
+            one["classes"] or None,
+            (one.get("created_at") or "built in")[:19],
+        ]
+        for one in datasets
+    )
+    print_table(["name", "task", "training", "test", "shape", "classes", "created"], rows)
 
 
 def print_space(spec: dict[str, Any]) -> None:

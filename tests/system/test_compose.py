@@ -108,7 +108,7 @@ def test_services_have_least_privileges_and_memory_limits(name: str) -> None:
 
 
 def test_persistent_data_is_in_named_volumes() -> None:
-    assert set(COMPOSE["volumes"]) == {"datasets", "redis", "postgres"}
+    assert set(COMPOSE["volumes"]) == {"datasets", "redis", "postgres", "storage"}
     mounted = " ".join(volume for service in SERVICES.values() for volume in service.get("volumes", []))
     assert all(f"{name}:/" in mounted or f":-{name}}}:/" in mounted for name in COMPOSE["volumes"])
     assert {"--appendonly", "noeviction"} <= set(SERVICES["redis"]["command"])
