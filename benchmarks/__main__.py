@@ -27,6 +27,7 @@ PARTS = {  # each a module with a `measure`, imported when its turn comes
     "strategies.deciding": "deciding",
     "strategies.checkpoints": "checkpointing",
     "strategies.live": "live",
+    "strategies.long": "long_grid",
     "page": "page",
     "page.streams": "streams",
     "throughput.workers": "scaling",
