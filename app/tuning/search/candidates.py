@@ -154,5 +154,6 @@ def _to_python(value: Any) -> Any:
 
 def _explain(error: ValueError) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors())
+        places = ((".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors())
+        return "; ".join(f"{place} {message}".strip() for place, message in places)
     return str(error)
