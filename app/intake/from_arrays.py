@@ -41,7 +41,7 @@ def make_content(
     return Content(shape, parts[0], test, class_names, features, warnings=warnings)
 
 
-def choose_shape(sample: tuple[int, ...], options: Options, name: str) -> tuple[int, ...]:
+def choose_shape(sample: tuple[int, ...], options: Options, name: str | None) -> tuple[int, ...]:
     """The shape in which one sample is stored: (h, w), (h, w, 3) or (columns,), from its shape in the file.
 
     Raises:

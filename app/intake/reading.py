@@ -6,13 +6,16 @@ import json
 import tempfile
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from app.intake.answers import Description, Options, Refusal, Rejected, quote, reject
 from app.intake.columns import to_json
+from app.intake.content import Content
+from app.intake.folders import ENDINGS
+from app.intake.idx import are_idx_files, read_idx
 from app.intake.limits import SHOWN_CHARACTERS
 from app.intake.npz import read_npz
 from app.intake.records import UNREADABLE_GZIP
@@ -40,7 +43,6 @@ FOREIGN = {
     b"@RELATION": "ARFF: write it as CSV",
     b"{": "JSON: write it as CSV",
 }
-READERS = {"npz": read_npz}
 NAMES = {"npz": "npz", "csv": "CSV", "image_folders": "a zip of image folders", "idx": "a zip of IDX files"}
 TRACE_CHARACTERS = 4_000
 
@@ -86,11 +88,23 @@ def convert_file(file: Path, folder: Path, options: Options) -> Description:
         Rejected: the file cannot be used; what the folder holds by then is the caller's to remove.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch, _opened(file) as (format, archive):
-        if archive is None:
-            content = read_table(file, options, Path(scratch))
-        else:
-            content = READERS[format](archive, options, Path(scratch))
-        return write_content(content, folder, options, format)
+        try:
+            if archive is None:
+                content = read_table(file, options, Path(scratch))
+            else:
+                content = _choose_reader(format)(archive, options, Path(scratch))
+            return write_content(content, folder, options, format)
+        except Rejected as rejected:
+            rejected.read_as = rejected.read_as or NAMES[format]
+            raise
+
+
+def _choose_reader(format: str) -> Callable[[zipfile.ZipFile, Options, Path], Content]:
+    if format == "image_folders":
+        from app.intake.images import read_images  # Pillow is loaded for images only
+
+        return read_images
+    return read_idx if format == "idx" else read_npz
 
 
 @contextmanager
@@ -125,9 +139,12 @@ def _read_start(file: Path) -> bytes:
 
 def _recognize(names: list[str]) -> str:
     """The format of a zip archive of these files."""
-    if any(name.endswith(".npy") for name in names):
+    if are_idx_files(names):
+        return "idx"
+    images = any(name.lower().endswith(ENDINGS) for name in names)
+    if not images and any(name.endswith(".npy") for name in names):
         return "npz"
-    raise reject(f"the zip archive holds no arrays: send {READ}", status=415)
+    return "image_folders"
 
 
 def _refuse_foreign(start: bytes) -> None:

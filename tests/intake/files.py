@@ -2,7 +2,10 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +84,15 @@ def claim_size(path: Path, size: int, claimed: int) -> Path:
     """The archive with another inflated size in the directory and the headers of its members of this size."""
     path.write_bytes(path.read_bytes().replace(size.to_bytes(4, "little"), claimed.to_bytes(4, "little")))
     return path
+
+
+@contextmanager
+def allocating_less_than(most: int) -> Iterator[None]:
+    """Check that what is done inside never holds so many bytes at once."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most

@@ -1,6 +1,7 @@
 """The child process, and what becomes of its answer when it dies, goes on for ever or says too much."""
 
 import hashlib
+import io
 import json
 import re
 import sys
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.intake import run
 from app.intake.answers import Description, Options, Refusal
 from app.intake.run import convert
-from tests.intake.files import load_four
+from tests.intake.files import load_four, write_npy, write_zip
 
 OPTIONS = Options("flowers")
+BUFFER = io.BytesIO()
+Image.new("L", (1, 1)).save(BUFFER, format="PNG")
+PIXEL = BUFFER.getvalue()
 
 
 @pytest.fixture
@@ -46,8 +51,36 @@ def test_a_rejected_file_leaves_the_folder_empty(upload: Path) -> None:
     refusal = convert(upload, out, Options("flowers", task="regression", test_share=0.2, image_shape=(1, 3, 1)), 60)
     assert isinstance(refusal, Refusal)
     assert refusal.errors[0]["pointer"] == "/task"
-    assert refusal.detail == "flowers cannot be used as it is. 1 error was found; nothing was stored."
+    assert refusal.detail == "flowers was read as npz. 1 error was found; nothing was stored."
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [
+        ({"a/1.png": PIXEL, "a/2.png": PIXEL, "b/1.png": PIXEL, "b/2.png": PIXEL[:-30]}, 422),
+        ({"train-images-idx3-ubyte": b"", "train-labels-idx1-ubyte": b""}, 422),
+        ({"x.npy": write_npy(np.ones(9), (10**12,)), "y.npy": b""}, 422),
+        ({"a.txt": b""}, 415),
+    ],
+    ids=["a truncated image", "empty", "a lying header", "no data"],
+)
+def test_nothing_is_left_of_an_archive_that_is_rejected(tmp_path: Path, members: dict[str, bytes], status: int) -> None:
+    (tmp_path / "out").mkdir()
+    refusal = convert(write_zip(tmp_path / "upload", members), tmp_path / "out", OPTIONS, 60)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, len(refusal.errors)) == (status, 1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_child_reads_images(tmp_path: Path) -> None:
+    """Pillow's libraries load within the limits."""
+    (tmp_path / "out").mkdir()
+    members = {f"{name}/{number}.png": PIXEL for name in "ab" for number in range(4)}
+    described = convert(write_zip(tmp_path / "upload", members), tmp_path / "out", OPTIONS, 60)
+    assert isinstance(described, Description)
+    assert (described.format, described.shape) == ("image_folders", (1, 1, 1))
+    assert (tmp_path / "out" / "preview.png").exists()
 
 
 def test_the_child_has_no_environment_and_narrow_limits(upload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +114,7 @@ print(json.dumps(dict(status=422, detail=detail, errors=[])))
         ("print('[]')", 422, "exit code 0"),
         ("""print('{"description": {"bytes": 1}}')""", 422, "exit code 0"),
         ("""print('{"description": ' + '[' * 60000)""", 422, "exit code 0"),
-        ("while True: print('x' * 10000)", 422, "signal"),
+        ("while True: os.write(1, b'x' * 10000)", 422, "(signal 9|exit code)"),
         ("import signal; os.kill(os.getpid(), signal.SIGXCPU)", 413, "processor time"),
         ("time.sleep(60)", 413, "more than 2 s"),
         ("os.close(1); os.fork() or time.sleep(60); time.sleep(60)", 413, "more than 2 s"),
