@@ -3,6 +3,7 @@
 It prints one JSON object: `{"description": {…}}`, or `{"status": …, "detail": …, "errors": […]}`.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -30,6 +31,7 @@ def restrict_process() -> None:
 def run_child() -> None:
     """Check and convert one file."""
     restrict_process()
+    gc.disable()  # cells by the million, and no circles: collections would take as long as all else
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # it may start no threads, and needs none
     from app.intake.reading import answer_request
 

@@ -1,7 +1,9 @@
 """What the cells of a CSV column are: numbers, categories, or neither."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,25 +64,22 @@ class Profile:
         """Look at the column's next cells, which are in these rows."""
         self.cells += len(cells)
         if self.values is not None:
-            self.values.update(map(str.strip, cells))
+            self.values.update(cell.strip() for cell in set(cells))
             self.values = self.values if len(self.values) <= self.most + len(MISSING) else None
         parse = parse_pixels if self.pixels else parse_numbers
         if parse(cells) is not None:
             self.numbers += len(cells)
             return
-        numbers = {cell: parse([cell]) is not None for cell in set(cells)}
-        for row, cell in zip(rows, cells, strict=True):
-            if numbers[cell]:
-                self.numbers += 1
-            else:
-                self._note_text(row, cell.strip())
-
-    def _note_text(self, row: int, cell: str) -> None:
-        if cell in MISSING:
-            self.missing += 1
-            self.first_missing = self.first_missing or row
-        elif len(self.texts) < SHOWN_ERRORS:
-            self.texts.append((row, cell))
+        counts = Counter(cells)
+        missing = {cell for cell in counts if cell.strip() in MISSING}
+        texts = {cell for cell in counts if cell not in missing and parse([cell]) is None}
+        self.missing += sum(counts[cell] for cell in missing)
+        self.numbers += sum(counts[cell] for cell in counts if cell not in missing and cell not in texts)
+        if missing and not self.first_missing:
+            self.first_missing = next(row for row, cell in zip(rows, cells, strict=True) if cell in missing)
+        if len(self.texts) < SHOWN_ERRORS:
+            found = ((row, cell.strip()) for row, cell in zip(rows, cells, strict=True) if cell in texts)
+            self.texts += islice(found, SHOWN_ERRORS - len(self.texts))
 
     def find_missing(self, remedy: str) -> list[Fault]:
         """One fault for all missing cells, at the first of them."""

@@ -45,12 +45,9 @@ class TextLines:
 
     def _decode(self, line: bytes) -> str:
         try:
-            text = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+            return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise self.reject(f"byte {error.start + 1} of the line is not UTF-8: save the file as UTF-8") from error
-        if "\0" in text:
-            raise self.reject("the line holds a NUL character: is this text?")
-        return text
 
     def reject(self, message: str) -> Rejected:
         """The exception for a fault of the line that was read last."""

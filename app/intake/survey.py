@@ -95,12 +95,12 @@ def read_chunks(file: Path, delimiter: str, faults: Faults) -> Iterator[Chunk]:
         width = len(next(records)[1])
         most = max(1, CHUNK_CELLS // width)
         while batch := list(islice(records, most)):
-            fitting = [(row, record) for row, record in batch if len(record) == width]
-            if len(fitting) < len(batch):
-                faults.add([_find_length(row, record, width) for row, record in batch if len(record) != width])
-            if fitting:
-                rows, kept = zip(*fitting, strict=True)
-                yield Chunk(list(rows), list(zip(*kept, strict=True)))
+            wrong = [_find_length(row, record, width) for row, record in batch if len(record) != width]
+            if wrong:
+                faults.add(wrong)
+                batch = [(row, record) for row, record in batch if len(record) == width]
+            if batch:
+                yield Chunk([row for row, _ in batch], list(zip(*(record for _, record in batch), strict=True)))
 
 
 def _find_length(row: int, record: list[str], width: int) -> Fault:

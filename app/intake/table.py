@@ -93,9 +93,8 @@ def _convert_inputs(chunk: Chunk, survey: Survey, features: list[Feature]) -> ND
             converted[place] = _to_numbers(cells)
             place += 1
         else:
-            codes = {category: code for code, category in enumerate(feature.categories)}
-            chosen = np.fromiter((codes[cell.strip()] for cell in cells), np.intp, len(cells))
-            converted[place + chosen, np.arange(len(cells))] = 1
+            codes = {category: place + code for code, category in enumerate(feature.categories)}
+            converted[_to_codes(cells, codes), np.arange(len(cells))] = 1
             place += len(codes)
     return converted.T
 
@@ -103,7 +102,12 @@ def _convert_inputs(chunk: Chunk, survey: Survey, features: list[Feature]) -> ND
 def _convert_target(cells: tuple[str, ...], codes: dict[str, int] | None) -> AnyArray:
     if codes is None:
         return _to_numbers(cells)
-    return np.fromiter((codes[cell.strip()] for cell in cells), np.intp, len(cells))
+    return _to_codes(cells, codes)
+
+
+def _to_codes(cells: tuple[str, ...], codes: dict[str, int]) -> NDArray[np.intp]:
+    by_cell = {cell: codes[cell.strip()] for cell in set(cells)}
+    return np.fromiter(map(by_cell.__getitem__, cells), np.intp, len(cells))
 
 
 def _to_numbers(cells: tuple[str, ...]) -> NDArray[np.float64]:
