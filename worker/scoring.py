@@ -1,14 +1,16 @@
 """Scores of fitted models by scikit-learn's scorers, and the confusion matrix."""
 
 import math
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.tuning.search.scoring import Scoring
-from worker.training import Split
+from worker.training import Scores, Split
 
 MAX_CONFUSED = 50  # classes of which a confusion matrix is kept
 
@@ -25,6 +27,43 @@ def score_estimator(model: Any, scoring: Scoring, features: NDArray[Any], labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes that are lacking
         return check_score(scoring, float(get_scorer(scoring)(model, features, labels)), labels)
+
+
+def score_probabilities(split: Split, scores: Scores, predict: Callable[[], NDArray[np.float32]]) -> Scores:
+    """The scores with the one that the split asks for, and the predicted classes.
+
+    `predict` gives the probabilities of the classes of each scored row, (n, classes).
+
+    Raises ValueError if they are not numbers, or if the score is not defined for the split's labels.
+    """
+    began = time.perf_counter()
+    probabilities = predict().astype(np.float64)
+    predicted = probabilities.argmax(axis=1)
+    score, labels = None, split.score_labels[split.score_rows]
+    if split.scoring != "accuracy":
+        if not np.isfinite(probabilities).all():
+            raise ValueError(f"{split.scoring} is not defined for a network whose outputs are not numbers")
+        probabilities /= probabilities.sum(axis=1, keepdims=True)  # which float32 makes 1 only nearly
+        score = score_estimator(_make_known(probabilities), split.scoring, np.arange(len(labels)), labels)
+    seconds = scores.score_seconds + time.perf_counter() - began
+    return scores._replace(score=score, predicted=predicted, score_seconds=seconds)
+
+
+def _make_known(probabilities: NDArray[np.float64]) -> Any:
+    """A classifier for scikit-learn whose samples are the numbers of the rows."""
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Known(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        classes_ = np.arange(probabilities.shape[1])
+
+        def predict_proba(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+            return probabilities[rows]
+
+        def predict(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+            guesses: NDArray[np.intp] = probabilities[rows].argmax(axis=1)
+            return guesses
+
+    return Known()
 
 
 def check_score(scoring: Scoring, score: float, labels: NDArray[Any]) -> float:

@@ -35,6 +35,11 @@ class Split(NamedTuple):
     scoring: Scoring = "accuracy"
 
     @property
+    def wants_predictions(self) -> bool:
+        """Whether more than the accuracy is wanted of a classifier: another score, or a refit's confusion matrix."""
+        return self.scoring != "accuracy" or not self.score_every_epoch
+
+    @property
     def task(self) -> Task:
         return "classification" if self.classes else "regression"
 

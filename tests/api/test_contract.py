@@ -235,6 +235,7 @@ HYPERPARAMETERS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("weight_decay", "number", {"minimum": 0, "maximum": 1}, 0),
     ("batch_size", "integer", {"minimum": 1, "maximum": 4096}, 32),
     ("epochs", "integer", {"minimum": 1, "maximum": 1000}, 10),
+    ("class_weight", "string", {"choices": ["none", "balanced"]}, "none"),
     ("dropout_rate", "number", {"minimum": 0, "exclusive_maximum": 1}, 0.5),
     ("num_neurons", "integer", {"minimum": 1, "maximum": 4096}, 128),
     ("conv_blocks", "integer", {"minimum": 1, "maximum": 3}, 1),

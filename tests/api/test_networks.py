@@ -101,7 +101,7 @@ def test_all_that_is_wrong_is_said_at_once(sqlite_client: TestClient) -> None:
 def test_mlp_and_resnet_are_listed_with_their_hyperparameters(sqlite_client: TestClient) -> None:
     listed = {one["name"]: one for one in sqlite_client.get("/v1/models").json()["items"]}
     own = {name: {one["name"] for one in listed[name]["hyperparameters"]} for name in ("cnn", "mlp", "resnet")}
-    training = {"learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs"}
+    training = {"learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs", "class_weight"}
     assert all(training <= names for names in own.values())
     assert own["mlp"] - training == {"hidden_layers", "units", "activation", "dropout_rate"}
     assert own["resnet"] - training == {"stages", "blocks", "filters", "activation", "dropout_rate"}

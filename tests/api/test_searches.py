@@ -113,6 +113,7 @@ def test_what_makes_no_plan_is_rejected_with_what_would_be_right(
     [
         ({"dataset": {"name": "digits", "train_samples": 100}}, "same dataset, model and evaluation"),
         ({"evaluation": {"cv": 4}}, "same dataset, model and evaluation"),
+        ({"evaluation": {"cv": 3, "scoring": "f1_macro"}}, "same dataset, model and evaluation"),
         ({"evaluation": {"validation_split": 0.5}}, "same dataset, model and evaluation"),
         ({}, "The job is queued: only ended jobs"),
     ],

@@ -204,6 +204,17 @@ def test_best_as_text(service: Service) -> None:
     assert "Test accuracy 0.9100 (95% interval 0.8800 to 0.9400, 360 samples)" in result.stdout
 
 
+def test_the_best_of_a_regression_as_text(service: Service) -> None:
+    scores = {"scoring": "r2", "mean_score": 0.4731, "std_score": 0.02, "fold_scores": [0.45, 0.4962]}
+    lacking = {"mean_accuracy": None, "std_accuracy": None, "fold_accuracies": None}
+    test = {"loss": 3000.5, "confusion": None, "score": 0.4512, "accuracy": None, "accuracy_ci95": None, "samples": 88}
+    best = {**BEST, "validation": {**scores, **lacking}, "test": test, "tied": None, "corrected": None}
+    service.on(f"GET {JOB}/best", answer(best))
+    result = run(service.url, "best", JOB_ID)
+    assert "Validation r2 0.4731, standard deviation 0.0200 over 2 folds\nTest r2 0.4512 (88 samples)" in result.stdout
+    assert "accuracy" not in result.stdout
+
+
 def test_no_best_yet_exits_with_2(service: Service) -> None:
     service.on(
         f"GET {JOB}/best", Answer(409, {"title": "Conflict", "status": 409, "detail": "No trial has succeeded."})

@@ -82,6 +82,16 @@ def test_failed_trials_are_out_of_the_charts_but_counted(desk: Watched, service:
     expect(page.get_by_role("button", name="3 failed", exact=False).first).to_be_visible()
 
 
+def test_scores_bear_the_name_of_the_scoring(desk: Watched, service: str, sqlite_engine: Engine) -> None:
+    job_id = post_job(service, grid(3, evaluation={"cv": 2, "scoring": "f1_macro"}))
+    drive(sqlite_engine, job_id, steady)
+    page = desk.open(f"jobs/{job_id}?q=f1_macro>0.505")
+    expect(page.locator(SELECTED)).to_have_text("2 of 3 selected")
+    expect(page.get_by_role("heading", name="F1_macro by trial")).to_be_visible()
+    expect(page.locator(".outcome")).to_contain_text("Best f1_macro 0.5200")
+    expect(page.locator(".ten th", has_text="F1_macro")).to_be_visible()
+
+
 def test_failures_are_grouped_with_what_they_share(desk: Watched, service: str, sqlite_engine: Engine) -> None:
     spec = {**ARTICLE, "search": {"strategy": "grid", "param_grid": {"num_neurons": [32, 64, 128], "l2": [0, 0.1]}}}
     job_id = post_job(service, spec)

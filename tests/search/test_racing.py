@@ -14,15 +14,16 @@ from app.tuning.search.rungs import select_best, select_top
 Table = NDArray[np.float64]
 
 
-def run_race(table: Table, places: int, burn_in: int, *, last: bool) -> tuple[Table, int]:
-    """The table of a race over these accuracies (NaN: the fit fails), and the number of fits that were trained."""
+def run_race(table: Table, places: int, burn_in: int, *, last: bool, highest: float = 1.0) -> tuple[Table, int]:
+    """The table of a race over these scores (NaN: the fit fails), and the number of fits that were trained."""
     trained = np.zeros(table.shape, dtype=np.bool_)
     trained[:, :burn_in] = True
     settled = np.zeros(len(table), dtype=np.bool_)
     while True:
         seen = np.where(trained, table, np.nan)
-        step = race_lossless(seen, trained & np.isnan(table), settled, places, burn_in, last=last)
-        assert step == race_lossless(seen, trained & np.isnan(table), settled, places, burn_in, last=last)
+        board = (seen, trained & np.isnan(table), settled, places, burn_in)
+        step = race_lossless(*board, last=last, highest=highest)
+        assert step == race_lossless(*board, last=last, highest=highest)
         assert not settled[step.out].any()
         settled[step.out] = True
         if not step.issue:
@@ -49,10 +50,12 @@ def tables(draw: Any) -> Table:
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
-@given(tables(), st.integers(1, 3))
-def test_the_winner_is_that_of_the_whole_table(table: Table, burn_in: int) -> None:
-    burn_in = min(burn_in, table.shape[1])
-    raced, fits = run_race(table, 1, burn_in, last=True)
+@given(tables(), st.integers(1, 3), st.sampled_from([(1.0, 1.0), (0.0, 1.0), (0.0, 1000.0)]))
+def test_the_winner_is_that_of_the_whole_table(table: Table, burn_in: int, scale: tuple[float, float]) -> None:
+    """Whether scores reach up to 1, or are errors below 0."""
+    highest, span = scale
+    table, burn_in = (table - 1.0) * span + highest, min(burn_in, table.shape[1])
+    raced, fits = run_race(table, 1, burn_in, last=True, highest=highest)
     best = select_best(average(table))
     assert select_best(average(raced)) == best
     if best is not None:

@@ -75,7 +75,7 @@ def copy(source: Engine, target: Engine) -> None:
     with source.connect() as given, target.execution_options(writes=True).begin() as taken:
         for place in older.sorted_tables:
             if (table := Table.metadata.tables.get(place.name)) is not None:
-                columns = [table.c[column.name] for column in place.columns]
+                columns = [table.c[column.name] for column in place.columns if column.name in table.c]
                 if rows := given.execute(select(*columns)).mappings().all():
                     older_table = lightweight_table(place.name, *(column(c.name, c.type) for c in columns))
                     taken.execute(insert(older_table), [dict(row) for row in rows])
@@ -105,6 +105,20 @@ def test_migrations_keep_what_was_recorded(database_url: str, written: Ledger, r
     assert ledger.job(job_id).dataset == "digits"
     with reading(ledger.engine) as session:
         assert session.scalars(select(EpochRow.loss)).all() == [0.25]
+    ledger.engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0006", "0008"])
+def test_scores_of_older_jobs_are_their_accuracies(database_url: str, written: Ledger, revision: str) -> None:
+    job_id = written.post(grid(2))
+    written.finish_search(job_id, lambda number, fold: 0.5 + number / 4 + fold / 64)
+    ledger = Ledger(at_revision(database_url, revision))
+    copy(written.engine, ledger.engine)
+    migrate(ledger.engine)
+    found = [(one.validation_score, one.validation_score_std) for one in ledger.trials(job_id)]
+    assert found == [(one.validation_accuracy, one.validation_accuracy_std) for one in written.trials(job_id)]
+    assert ledger.job(job_id).best_score == found[1][0] == 0.75 + 1 / 64
+    assert [fit.score for fit in ledger.fits(job_id)] == [fit.accuracy for fit in written.fits(job_id)]
     ledger.engine.dispose()
 
 

@@ -172,12 +172,15 @@ def _draw(changes: Hyperparameters, count: int) -> np.ndarray:
     return draw
 
 
-def fit_with_keras(changes: Hyperparameters, seed: int = 1) -> tuple[Any, list[tuple[float, float]]]:
+def fit_with_keras(
+    changes: Hyperparameters, seed: int = 1, split: Any = SPLIT, class_weight: dict[int, float] | None = None
+) -> tuple[Any, list[tuple[float, float]]]:
     """Keras's own training on the same batches from the same weights: the model, and loss and accuracy per epoch."""
     h = {**DEFAULTS, **changes}
     model, history = keras_model(h, first_weights(h, seed), seed), []
     images, size = SPLIT.images[..., None].astype(np.float32), int(h["batch_size"])
-    for order in itertools.islice(draws.draw_orders(SPLIT.rows, seed), int(h["epochs"])):
-        fit = model.fit(images[order], SPLIT.labels[order], batch_size=size, shuffle=False, verbose=0)
+    for order in itertools.islice(draws.draw_orders(split.rows, seed), int(h["epochs"])):
+        more: dict[str, Any] = {"batch_size": size, "class_weight": class_weight}
+        fit = model.fit(images[order], SPLIT.labels[order], shuffle=False, verbose=0, **more)
         history.append((fit.history["loss"][0], fit.history["accuracy"][0]))
     return model, history

@@ -6,6 +6,7 @@ turns its rounding error into a whole step, so a few weights differ between proc
 
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from tests.support.fitting import (
     DEFAULTS,
@@ -25,6 +26,7 @@ from tests.support.fitting import (
     train,
     update,
 )
+from worker.compiled.trainer import weigh_classes
 
 NETWORKS: list[Hyperparameters] = [
     {"activation": "relu", "conv_blocks": 2, "kernel_size": 2},
@@ -130,6 +132,24 @@ def test_training_without_dropout_agrees_with_keras(changes: Hyperparameters) ->
     assert scores.accuracy == pytest.approx(accuracy, abs=0.01)
     assert np.abs(our_guesses - guesses).mean() < 1e-3
     assert distance(ours, theirs) < 0.05 * distance(theirs, start)
+
+
+def test_balanced_classes_count_as_in_keras() -> None:
+    """Of one class a fifth of the samples is left, and of another none."""
+    labels = SPLIT.labels[SPLIT.rows]
+    unbalanced = SPLIT._replace(rows=SPLIT.rows[(labels != 7) & ((labels != 3) | (SPLIT.rows % 5 == 0))])
+    weights = weigh_classes(unbalanced)
+    present = np.delete(np.arange(10), 7)
+    found = compute_class_weight("balanced", classes=present, y=unbalanced.labels[unbalanced.rows])
+    assert weights[present] == pytest.approx(found, rel=1e-6)
+    changes: Hyperparameters = {"class_weight": "balanced", "optimizer": "sgd", "learning_rate": 0.05, "epochs": 2}
+    scores, epochs = train(changes, unbalanced)
+    with in_float64():
+        model, history = fit_with_keras(changes, 1, unbalanced, dict(enumerate(weights.tolist())))
+        loss, _ = model.evaluate(SCORED, LABELS, verbose=0)
+    assert [epoch.loss for epoch in epochs] == pytest.approx([loss for loss, _ in history], rel=1e-4)
+    assert scores.loss == pytest.approx(loss, rel=1e-3), "which weighs nothing in scoring"
+    assert scores.loss != pytest.approx(train({**changes, "class_weight": "none"}, unbalanced)[0].loss, rel=1e-2)
 
 
 SCORED = SPLIT.score_images[SPLIT.score_rows][..., None].astype(np.float64)

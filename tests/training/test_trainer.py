@@ -34,6 +34,14 @@ def test_equal_arguments_give_equal_bits_whatever_was_trained_before() -> None:
     assert bits(first) != bits(train(changes, seed=7))
 
 
+def test_balanced_weights_of_balanced_classes_change_no_bit() -> None:
+    labels = SPLIT.labels[SPLIT.rows]
+    even = np.sort(np.concatenate([SPLIT.rows[labels == one][:40] for one in range(SPLIT.classes)]))
+    changes: Hyperparameters = {"dropout_rate": 0.2, "epochs": 1}
+    weighed = train({**changes, "class_weight": "balanced"}, SPLIT._replace(rows=even))
+    assert bits(weighed) == bits(train(changes, SPLIT._replace(rows=even)))
+
+
 def bits(result: tuple[Any, list[Any]]) -> list[tuple[float, ...]]:
     """A fit's numbers, without its durations."""
     scores, epochs = result

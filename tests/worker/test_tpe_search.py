@@ -125,7 +125,7 @@ def test_a_search_learns_from_ended_ones_as_they_were(engine: Engine) -> None:
     warm, cold = (
         ledger.post(spec(search, evaluation={"cv": 2}, **more)) for more in ({"warm_start": {"jobs": [str(first)]}}, {})
     )
-    known = [(one.params, one.validation_accuracy) for one in ledger.trials(first)]
+    known = [(one.params, one.validation_score) for one in ledger.trials(first)]
     ledger.remove(first)
     with reading(engine) as session:
         birth = find_birth(session)

@@ -29,6 +29,7 @@ class Architecture(NamedTuple):
     weight_decay: bool
     penalty: bool
     dropout: bool
+    weighted: bool = False  # whether classes count differently in training
 
     def kernels(self) -> list[tuple[int, ...]]:
         """Shapes of the kernels, convolutions first, then two dense layers; ValueError if an image is too small."""

@@ -17,7 +17,7 @@ class CnnProgram(Program):
     """One architecture's weights, its optimizer's state, and the two graphs that train and score them."""
 
     def __init__(self, shape: Architecture) -> None:
-        super().__init__(shape.optimizer)
+        super().__init__(shape.optimizer, shape.classes)
         self.shape = shape
         slots = SLOTS[shape.optimizer]
         *convolutions, dense, last = shape.kernels()
@@ -31,6 +31,7 @@ class CnnProgram(Program):
         signature = self._signature()
         self.train = tf.function(self._train, signature, autograph=False)
         self.score = tf.function(self._score, signature[:-1], autograph=False)
+        self.predict = tf.function(self.compute_probabilities, [signature[0], signature[3]], autograph=False)
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
@@ -70,6 +71,9 @@ class CnnProgram(Program):
             x = tf.where(draw >= rates.dropout_rate, x * rates.dropout_scale, 0.0)
         return tf.nn.bias_add(tf.matmul(x, last), last_bias)
 
+    def compute_logits(self, samples: Tensor, rates: Rates) -> Tensor:
+        return self._logits(self._sums(self._features(samples, rates.scale)), rates, None)
+
     def _penalty(self, rates: Rates) -> Tensor:
         if not self.shape.penalty:
             return tf.constant(0.0)
@@ -92,7 +96,7 @@ class CnnProgram(Program):
         penalty = self._penalty(rates)
 
         def one(pixels: Tensor, truth: Tensor) -> Totals:
-            logits = self._logits(self._sums(self._features(pixels, rates.scale)), rates, None)
+            logits = self.compute_logits(pixels, rates)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
             hits = mark_correct(logits, truth)
             return Totals(tf.reduce_sum(losses + penalty), count_true(hits), hits)
@@ -110,7 +114,8 @@ class CnnProgram(Program):
         with tf.GradientTape() as above:
             above.watch(sums)
             logits = self._logits(sums, rates, draw)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_mean(losses * tf.gather(self.class_weights, labels) if self.shape.weighted else losses)
         total = (loss + self._penalty(rates)) * tf.cast(size, tf.float32)
         upstream, *gradients = above.gradient(loss, [sums, *(weight.value for weight in self.head)])
         apply_update(update, self.head, gradients)

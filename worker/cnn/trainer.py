@@ -48,6 +48,7 @@ def _make_architecture(hyperparameters: Mapping[str, int | float | str], split: 
         weight_decay=float(h["weight_decay"]) > 0,
         penalty=float(h["l1"]) > 0 or float(h["l2"]) > 0,
         dropout=float(h["dropout_rate"]) > 0,
+        weighted=h.get("class_weight") == "balanced",
     )
 
 

@@ -8,21 +8,25 @@ import numpy as np
 
 from worker.compiled.batches import Totals
 from worker.compiled.optimizers import empty_slot
-from worker.compiled.tensors import Weight, tf
+from worker.compiled.tensors import Rates, Tensor, Weight, tf
 
 
 class Program(ABC):
     """All fits of one architecture share it, one after the other.
 
     `train(samples, labels, batch, rates, totals, dropout_key)` trains on the samples in their order, `batch` of them a
-    step, the last step on the rest, and adds to the totals. `score(samples, labels, batch, rates, totals)` scores them.
+    step, the last step on the rest, and adds to the totals. `score(samples, labels, batch, rates, totals)` scores them,
+    and `predict(samples, rates)` gives the probabilities of their classes, (n, classes).
     """
 
     train: Callable[..., Totals]
     score: Callable[..., Totals]
+    predict: Callable[[Tensor, Rates], Tensor]
 
-    def __init__(self, optimizer: str) -> None:
+    def __init__(self, optimizer: str, classes: int) -> None:
         self._empty = empty_slot(optimizer)
+        # What a sample of each class counts in training; a graph that does not weigh has no part of it.
+        self.class_weights = tf.Variable(tf.ones(classes), trainable=False)
         self.step = tf.Variable(0, dtype=tf.int64)
         self.momentum_product = tf.Variable(1.0)
         self._clear_optimizer: Callable[[], None] = tf.function(self._clear, autograph=False)
@@ -34,6 +38,14 @@ class Program(ABC):
     @abstractmethod
     def draw_weights(self, seed: int) -> Iterable[np.ndarray]:
         """Initial values of the weights, in the same order."""
+
+    @abstractmethod
+    def compute_logits(self, samples: Tensor, rates: Rates) -> Tensor:
+        """Samples as the program takes them, (n, ...), to logits, (n, classes), as in scoring."""
+
+    def compute_probabilities(self, samples: Tensor, rates: Rates) -> Tensor:
+        """Samples likewise to the probabilities of the classes, (n, classes)."""
+        return tf.nn.softmax(self.compute_logits(samples, rates))
 
     def list_averages(self) -> list[Any]:
         """The variables that training changes without a gradient: pairs of means, first 0, and variances, first 1."""

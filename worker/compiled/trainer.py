@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 
 from worker import memory
 from worker.compiled import tensors
@@ -14,6 +15,7 @@ from worker.compiled.draws import derive_dropout_key, draw_orders
 from worker.compiled.program import Program
 from worker.compiled.state import Checkpoints, Epoch, Keeper
 from worker.compiled.tensors import Rates
+from worker.scoring import score_probabilities
 from worker.training import OnEpoch, Report, Scores, Split
 
 _PROGRAMS_KEPT = 8
@@ -119,6 +121,8 @@ def run_fit(
     _make_room(blueprint, batch)
     warm = _get_warm(blueprint, prepared.make_program)
     warm.program.reset(seed)
+    if hyperparameters.get("class_weight") == "balanced":
+        warm.program.class_weights.assign(weigh_classes(split))
     fit = _Fit(warm, prepared, split, batch, seed, report)
     epochs = int(hyperparameters["epochs"])
     keeper = Keeper(warm.program, epochs, checkpoints)
@@ -146,7 +150,8 @@ def run_fit(
         keeper.end_epoch(row, report)
     assert scored is not None
     keeper.end_fit()
-    return Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
+    scores = Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
+    return score_probabilities(split, scores, fit.predict) if split.wants_predictions else scores
 
 
 class _Fit:
@@ -180,6 +185,16 @@ class _Fit:
         split = self.split
         return self._run(call, split.score_images, split.score_labels, split.score_rows, size, self.warm.score_pace)
 
+    def predict(self) -> np.ndarray:
+        """The probabilities of the classes of each scored row, (n, classes)."""
+        rows, size, parts = self.split.score_rows, self.scored_at_a_time, []
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            self.report(max(60.0, self.warm.score_pace.window(size)))  # the first call compiles
+            samples = tensors.to_tensor(self.prepare(self.split.score_images[chunk]))
+            parts.append(self.warm.program.predict(samples, self.rates).numpy())
+        return np.concatenate(parts)
+
     def _run(
         self, call: _Call, samples: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int, pace: _Pace
     ) -> _Means:
@@ -195,6 +210,15 @@ class _Fit:
             pace.learn(len(chunk), time.perf_counter() - mark)
         hits = np.packbits(totals.hits.numpy()).tobytes()
         return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began, hits)
+
+
+def weigh_classes(split: Split) -> np.ndarray:
+    """What a training sample of each class counts, (classes,): as scikit-learn's `balanced`, 1 for absent classes."""
+    labels = split.labels[split.rows]
+    present = np.unique(labels)
+    weights = np.ones(split.classes, np.float32)
+    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
+    return weights
 
 
 def forget_programs() -> None:

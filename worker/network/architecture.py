@@ -21,6 +21,7 @@ class NetworkArchitecture(NamedTuple):
     optimizer: str
     momentum: bool
     weight_decay: bool
+    weighted: bool = False  # whether classes count differently in training
 
     def multiply_adds(self) -> int:
         """Of one sample's forward pass."""

@@ -19,7 +19,7 @@ class NetworkProgram(Program):
     """One architecture's weights, its optimizer's state, and the two graphs that train and score them."""
 
     def __init__(self, architecture: NetworkArchitecture) -> None:
-        super().__init__(architecture.optimizer)
+        super().__init__(architecture.optimizer, architecture.outputs)
         self.architecture = architecture
         layers = (*architecture.layers, Dense(units=architecture.outputs))
         positions = Positions()
@@ -28,6 +28,7 @@ class NetworkProgram(Program):
         signature = self._signature()
         self.train = tf.function(self._train, signature, autograph=False)
         self.score = tf.function(self._score, signature[:-1], autograph=False)
+        self.predict = tf.function(self.compute_probabilities, [signature[0], signature[3]], autograph=False)
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)
@@ -59,6 +60,9 @@ class NetworkProgram(Program):
         """Samples (n, *shape) to logits (n, outputs)."""
         return apply_nodes(self._nodes, tf.cast(samples, tf.float32) / run.rates.scale, run)
 
+    def compute_logits(self, samples: Tensor, rates: Rates) -> Tensor:
+        return self._forward(samples, Pass(rates))
+
     def _penalty(self, rates: Rates) -> Tensor:
         total = tf.constant(0.0)
         for position, kernel in enumerate(self._penalized):
@@ -76,7 +80,7 @@ class NetworkProgram(Program):
         penalty = self._penalty(rates)
 
         def one(some: Tensor, truth: Tensor) -> Totals:
-            logits = self._forward(some, Pass(rates))
+            logits = self.compute_logits(some, rates)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
             hits = mark_correct(logits, truth)
             return Totals(tf.reduce_sum(losses + penalty), count_true(hits), hits)
@@ -89,7 +93,9 @@ class NetworkProgram(Program):
         variables = [weight.value for weight in weights]
         with tf.GradientTape() as tape:
             logits = self._forward(samples, Pass(rates, key, step))
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) + self._penalty(rates)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            counted = losses * tf.gather(self.class_weights, labels) if self.architecture.weighted else losses
+            loss = tf.reduce_mean(counted) + self._penalty(rates)
         update = make_update(self.architecture, tf.cast(step, tf.float32), rates, self.momentum_product)
         apply_update(update, weights, tape.gradient(loss, variables))
         total = loss * tf.cast(tf.shape(labels)[0], tf.float32)

@@ -48,6 +48,7 @@ def prepare_network(model: type[Model], hyperparameters: _Values, split: Split) 
         optimizer=str(h["optimizer"]),
         momentum=float(h["momentum"]) > 0,
         weight_decay=float(h["weight_decay"]) > 0,
+        weighted=h.get("class_weight") == "balanced",
     )
     rates = list_rates(layers)
     made: dict[str, Any] = {name: float(h[name]) for name in ("learning_rate", "momentum", "weight_decay")}

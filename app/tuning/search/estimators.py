@@ -8,11 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from app.tuning.search.models import Model, Shape
+from app.tuning.search.models import BALANCED, ClassWeight, Model, Shape
 from app.tuning.search.scoring import Task
 
-ClassWeight = Literal["none", "balanced"]
-BALANCED = "`balanced` weighs each class by n_samples / (n_classes * its members)"
 BOTH: tuple[Task, ...] = ("classification", "regression")
 
 

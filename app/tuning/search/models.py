@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from app.tuning.search.scoring import Task
 
 Value = int | float | str
+ClassWeight = Literal["none", "balanced"]
+BALANCED = "`balanced` weighs each class by n_samples / (n_classes * its members)"
 ImageShape = tuple[int, int, int]
 Shape = tuple[int, ...]  # of a sample: an image, or a table's number of columns
 
@@ -51,6 +53,7 @@ class Training(Model):
     weight_decay: float = Field(0, ge=0, le=1, description="decoupled weight decay")
     batch_size: int = Field(32, ge=1, le=4096, description="training samples per step")
     epochs: int = Field(10, ge=1, le=1000, description="passes over the training samples")
+    class_weight: ClassWeight = Field("none", description=BALANCED)
 
     @model_validator(mode="after")
     def momentum_has_an_optimizer(self) -> Self:
