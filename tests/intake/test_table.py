@@ -123,7 +123,7 @@ def test_missing_cells_are_one_message_a_column_at_the_first(tmp_path: Path) -> 
     assert describe(tmp_path, write_csv(table), exclude=("bill_mm", "island")).shape == (2,)
 
 
-@pytest.mark.parametrize("text", ["1_000", "１２", "inf", "1e39", "0x10", "1,5", "--1", "\0", "=1+1", "n/a"])  # noqa: RUF001
+@pytest.mark.parametrize("text", ["1_000", "１２", "inf", "1e39", "0x10", "1,5", "--1", "\x7f", "=1+1", "n/a"])  # noqa: RUF001
 def test_what_is_no_decimal_number_is_named(tmp_path: Path, text: str) -> None:
     table = make_penguins()
     table[16][2] = text
@@ -146,7 +146,7 @@ TABLE = make_penguins(40)
 @given(
     row=st.integers(1, 40),
     column=st.integers(1, 3),
-    cell=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=60).filter(
+    cell=st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=60).filter(
         lambda text: not text.strip() or not all(char in "0123456789+-.eE " for char in text)
     ),
 )
@@ -291,11 +291,11 @@ def test_categories_may_not_make_more_than_two_thousand_columns(tmp_path: Path) 
 
 
 def test_a_gzip_bomb_is_counted_while_it_inflates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.intake.records.DECODED_BYTES", 1_000_000)
-    bomb = gzip.compress(b"a,b\n" + b"1,2\n" * 500_000, 1)
+    monkeypatch.setattr("app.intake.records.DECODED_BYTES", 100_000)
+    bomb = gzip.compress(b"a,b\n" + b"1,2\n" * 100_000, 1)
     refusal = refuse(tmp_path, bomb)
     assert refusal.status == 413
-    assert "1,000,000 bytes" in refusal.errors[0]["message"]
+    assert "100,000 bytes" in refusal.errors[0]["message"]
 
 
 def test_a_gzip_bomb_without_an_end_of_line_is_one_line(tmp_path: Path) -> None:
