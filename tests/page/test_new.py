@@ -93,6 +93,23 @@ def test_a_job_is_cloned_unchanged(desk: Watched, service: str, sqlite_engine: E
     assert len(specs) == 2 and specs[0] == specs[1]
 
 
+def test_the_form_keeps_an_own_network_and_its_hyperparameters(desk: Watched, service: str) -> None:
+    layers = [{"layer": "flatten"}, {"layer": "dense", "units": {"hyperparameter": "width"}, "activation": "relu"}]
+    search = {"strategy": "grid", "param_grid": {"width": [8, 16], "learning_rate": [0.01]}}
+    job = {"dataset": {"name": "digits"}, "model": {"layers": layers}, "search": search, "fixed": {"epochs": 2}}
+    page = desk.open(f"new?from={post_job(service, job)}")
+    page.get_by_label("epochs: value").fill("3")
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_url("**/jobs/*")
+    changed, posted = [one["spec"] for one in httpx2.get(f"{service}/v1/jobs").json()["items"]]
+    assert changed == {**posted, "fixed": {"epochs": 3}}
+    page = desk.open(f"new?from={page.url.rpartition('/')[2]}")
+    page.get_by_label("Model").select_option("mlp")
+    page.get_by_role("tab", name="JSON").click()
+    shown = json.loads(page.get_by_role("textbox", name="The job as JSON").input_value())
+    assert (shown["model"], shown["search"]["param_grid"]) == ("mlp", {"learning_rate": [0.01]})
+
+
 def test_json_and_form_are_one(desk: Watched) -> None:
     page = desk.open("new")
     page.get_by_role("tab", name="JSON").click()

@@ -7,6 +7,9 @@ import { Hyperparameter } from "./hyperparameter.js";
 const STRATEGIES = { grid: "grid: every point", random: "random draws", tpe: "TPE: learns from earlier trials", halving_grid: "successive halving of a grid", halving_random: "successive halving of random draws", hyperband: "hyperband" };
 const COUNTED = ["random", "tpe"];
 const STAGED = ["halving_grid", "halving_random", "hyperband"];
+/** The model's choice that stands for a list of layers, which the form does not show, and what the form has of it. */
+const OWN = "own network, see JSON";
+const TRAINING = ["learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs"];
 
 /** The field of the space. @param {string} strategy */
 export const spaceOf = (strategy) => (strategy.endsWith("grid") ? "param_grid" : "param_distributions");
@@ -64,7 +67,9 @@ export class JobForm {
     this.labels.value = formatLabels(spec.labels);
     this.dataset.value = spec.dataset?.name ?? "mnist";
     this.samples.value = spec.dataset?.train_samples ?? "";
-    this.model.value = spec.model ?? this.models[0].name;
+    this.own = typeof spec.model === "object" && spec.model !== null;
+    this.model.replaceChildren(...[...this.models.map((one) => one.name), ...(this.own ? [OWN] : [])].map((value) => el("option", { value }, value)));
+    this.model.value = this.own ? OWN : (spec.model ?? this.models[0].name);
     this.strategy.value = strategy;
     this.draws.value = search.n_iter ?? 10;
     this.factor.value = search.factor ?? 3;
@@ -75,7 +80,7 @@ export class JobForm {
     this.parallel.value = limits.max_parallel_fits ?? "";
     this.timeout.value = limits.fit_timeout_seconds ?? 3600;
     const space = [search[spaceOf(strategy)] ?? {}].flat()[0] ?? {};
-    this.rows = (this.models.find((one) => one.name === this.model.value) ?? this.models[0]).hyperparameters.map((/** @type {any} */ about) => {
+    this.rows = this.listHyperparameters().map((/** @type {any} */ about) => {
       const row = new Hyperparameter(about, this.changed);
       row.write(fixed[about.name], space[about.name]);
       return row;
@@ -84,9 +89,16 @@ export class JobForm {
     this.showFields();
   }
 
+  /** Those of the model; of an own network those of training. @returns {any[]} */
+  listHyperparameters() {
+    const model = this.models.find((one) => one.name === this.model.value) ?? this.models[0];
+    return this.own ? model.hyperparameters.filter((/** @type {any} */ one) => TRAINING.includes(one.name)) : model.hyperparameters;
+  }
+
   /** Another model has other hyperparameters: those that it does not have are no longer in the job. */
   changeModel() {
-    const names = this.models.find((one) => one.name === this.model.value).hyperparameters.map((/** @type {any} */ one) => one.name);
+    this.own = false;
+    const names = this.listHyperparameters().map((/** @type {any} */ one) => one.name);
     const keep = (/** @type {any} */ object) => Object.fromEntries(Object.entries(object).filter(([name]) => names.includes(name)));
     const spec = this.read(), space = spaceOf(spec.search.strategy);
     this.write({ ...spec, fixed: keep(spec.fixed), search: { ...spec.search, [space]: [spec.search[space]].flat().map(keep)[0] } });
@@ -105,7 +117,8 @@ export class JobForm {
     this.showFields();
     const number = (/** @type {any} */ input, /** @type {any} */ otherwise) => (input.value === "" ? otherwise : Number(input.value));
     const { search = {}, evaluation = {}, limits = {}, ...rest } = this.spec, strategy = this.strategy.value, space = spaceOf(strategy);
-    const fixed = /** @type {any} */ ({}), searched = /** @type {any} */ ({});
+    const unknown = (/** @type {any} */ object) => Object.fromEntries(Object.entries(this.own ? (object ?? {}) : {}).filter(([name]) => !TRAINING.includes(name)));
+    const fixed = unknown(this.spec.fixed), searched = unknown([search[space]].flat()[0]);
     for (const row of this.rows) {
       const read = row.read();
       if (read.fixed !== undefined) fixed[row.about.name] = read.fixed;
@@ -118,7 +131,7 @@ export class JobForm {
       name: this.name.value || null,
       labels: readLabels(this.labels.value),
       dataset: { ...rest.dataset, name: this.dataset.value, train_samples: number(this.samples, null) },
-      model: this.model.value,
+      model: this.own ? rest.model : this.model.value,
       search: { ...kept, [space]: several ? search[space] : searched, ...(COUNTED.includes(strategy) && { n_iter: number(this.draws, 10) }), ...(STAGED.includes(strategy) && { factor: number(this.factor, 3) }) },
       fixed,
       evaluation: { ...(this.folds.value === "" ? { validation_split: evaluation.validation_split ?? 0.1 } : { ...omit(evaluation, "validation_split"), cv: Number(this.folds.value), race: this.race.value ? { ...(evaluation.race?.method === this.race.value && evaluation.race), method: this.race.value } : null }), refit: this.refit.checked },
