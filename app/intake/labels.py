@@ -44,6 +44,13 @@ def order_labels(labels: list[str]) -> list[str]:
     return sorted(labels)
 
 
+def describe_wrong_name(name: str) -> str | None:
+    """Why a class cannot be called so."""
+    if name and len(name) <= CLASS_NAME_CHARACTERS and unicodedata.normalize("NFC", name).isprintable():
+        return None
+    return f"cannot name a class: use names of 1 to {CLASS_NAME_CHARACTERS} printable characters"
+
+
 def check_class_names(names: list[str]) -> None:
     """Check that the names can be shown everywhere.
 
@@ -51,11 +58,8 @@ def check_class_names(names: list[str]) -> None:
         Rejected: one is too long or not printable, or all together are too long.
     """
     for name in names:
-        if not name or len(name) > CLASS_NAME_CHARACTERS or not unicodedata.normalize("NFC", name).isprintable():
-            raise reject(
-                f"the class name '{quote(name)}' is empty, longer than {CLASS_NAME_CHARACTERS} characters "
-                "or not printable: use short names"
-            )
+        if wrong := describe_wrong_name(name):
+            raise reject(f"'{quote(name)}' {wrong}")
     if len(json.dumps(names, ensure_ascii=False).encode()) > CLASS_NAMES_BYTES:
         raise reject(f"the class names are longer than {CLASS_NAMES_BYTES:,} bytes together: use shorter ones")
 

@@ -22,6 +22,7 @@ class TextLines:
         self.source = source
         self.number = 0
         self.bytes = 0
+        self.record_row = 1
         self.record_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -38,7 +39,9 @@ class TextLines:
         self.bytes += len(line)
         self.record_bytes += len(line)
         if self.record_bytes > LINE_BYTES:
-            raise self.reject(f"the row is longer than {LINE_BYTES:,} bytes: is a quote or the end of a line missing?")
+            raise self.reject_record(
+                f"the row is longer than {LINE_BYTES:,} bytes: is a quote or the end of a line missing?"
+            )
         if self.bytes > DECODED_BYTES:
             raise reject(f"the text is longer than {DECODED_BYTES:,} bytes: send fewer rows", status=413)
         return self._decode(line)
@@ -52,6 +55,10 @@ class TextLines:
     def reject(self, message: str) -> Rejected:
         """The exception for a fault of the line that was read last."""
         return Rejected(Fault(message, row=self.number))
+
+    def reject_record(self, message: str) -> Rejected:
+        """The exception for a fault of the record that is being read, such as an open quote: where it begins."""
+        return Rejected(Fault(message, row=self.record_row))
 
 
 @contextmanager
@@ -86,15 +93,15 @@ def read_records(lines: TextLines, delimiter: str) -> Iterator[tuple[int, list[s
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
-        lines.record_bytes, row = 0, lines.number + 1
+        lines.record_bytes, lines.record_row = 0, lines.number + 1
         try:
             record = next(reader, None)
         except csv.Error as error:
-            raise lines.reject(_explain(error)) from error
+            raise lines.reject_record(_explain(error)) from error
         if record is None:
             return
         if record and record != [""]:
-            yield row, record
+            yield lines.record_row, record
 
 
 def _explain(error: csv.Error) -> str:

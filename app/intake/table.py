@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.intake.answers import Options, Rejected, quote, reject
+from app.intake.answers import Fault, Options, Rejected, quote, reject
 from app.intake.cells import parse_numbers
 from app.intake.content import AnyArray, Content, DataPart, Feature
 from app.intake.from_arrays import choose_shape
-from app.intake.labels import REGRESSION, WHOLE, check_class_names, choose_dtype, order_labels
+from app.intake.labels import REGRESSION, WHOLE, check_class_names, choose_dtype, describe_wrong_name, order_labels
 from app.intake.limits import COLUMNS, DECODED_BYTES
 from app.intake.survey import Chunk, Faults, Survey, judge_columns, read_chunks, survey_table
 
@@ -33,7 +33,7 @@ def _convert(file: Path, survey: Survey, options: Options, scratch: Path) -> Con
     features = judge_columns(survey, options)
     class_names, codes = None, None
     if options.task == "classification":
-        class_names, codes = _number_classes(survey)
+        class_names, codes = _number_classes(file, survey)
     width = sum(len(feature.categories or [""]) for feature in features)
     if not options.image_shape and width > COLUMNS:
         raise reject(
@@ -50,25 +50,51 @@ def _convert(file: Path, survey: Survey, options: Options, scratch: Path) -> Con
         y[part] = _convert_target(chunk.columns[survey.header.target], codes)
         if survey.header.split is not None:
             is_test[part] = [cell.strip() == "test" for cell in chunk.columns[survey.header.split]]
+    if codes is not None:
+        _check_single_labels(file, survey, codes, np.bincount(y))
     train, test = _cut_parts(x, y, is_test, survey)
     if len(shape) > 1:
         return Content(shape, train, test, class_names)
     return Content(shape, train, test, class_names, features, survey.head)
 
 
-def _number_classes(survey: Survey) -> tuple[list[str], dict[str, int]]:
+def _number_classes(file: Path, survey: Survey) -> tuple[list[str], dict[str, int]]:
     """Class names, and the number of the class that each text in the target's cells stands for."""
     texts = survey.profiles[survey.header.target].list_values() or []
     names = {text: text for text in texts}
     numbers = parse_numbers(texts)
     if numbers is not None:
-        if (np.floor(numbers) != numbers).any():
+        fractions = [text for text, number in zip(texts, numbers, strict=True) if not number.is_integer()]
+        if len(fractions) == 1 and len(texts) > 2:
+            raise locate_labels(file, survey, {fractions[0]: "is no whole number, and all other labels are: mend it"})
+        if fractions:
             raise reject(f"the target is not whole numbers: {REGRESSION}", pointer="/task")
         names = {text: str(int(text) if WHOLE.fullmatch(text) else int(float(text))) for text in texts}  # 1.0 is 1
+    if wrong := {text: reason for text, name in names.items() if (reason := describe_wrong_name(name))}:
+        raise locate_labels(file, survey, wrong)
     ordered = order_labels(sorted(set(names.values())))
     check_class_names(ordered)
     places = {name: place for place, name in enumerate(ordered)}
     return ordered, {text: places[name] for text, name in names.items()}
+
+
+def _check_single_labels(file: Path, survey: Survey, codes: dict[str, int], counts: AnyArray) -> None:
+    """A class of one row is more often a slip than a class, so that the row is named."""
+    only = "is a class of this one row, and each needs at least two: mend it, or delete the row"
+    if single := {text: only for text, code in codes.items() if counts[code] == 1}:
+        raise locate_labels(file, survey, single)
+
+
+def locate_labels(file: Path, survey: Survey, wrong: dict[str, str]) -> Rejected:
+    """The exception for labels that are wrong for these reasons, with the first row of each; reads the file again."""
+    target, faults = survey.header.target, Faults()
+    left = dict(wrong)
+    for chunk in read_chunks(file, survey.delimiter, Faults()):
+        for row, cell in zip(chunk.rows, chunk.columns[target], strict=True):
+            if reason := left.pop(cell.strip(), None):
+                message = f"'{quote(cell.strip())}' {reason}"
+                faults.add([Fault(message, row=row, column=survey.header.names[target])])
+    return Rejected(*faults.kept, found=faults.found)
 
 
 def _map_inputs(path: Path, shape: tuple[int, ...]) -> AnyArray:

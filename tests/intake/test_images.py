@@ -226,7 +226,7 @@ def test_pixels_of_all_images_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
         (["daisy/a.txt", "b.csv"], "no PNG or JPEG images, but b.csv, daisy/a.txt"),
         (["a.png", "roses/b.png"], "lies in no folder of a class"),
         (["daisy/a.png", "daisy/b.png"], "at least two classes"),
-        (["x" * 65 + "/a.png", "b/b.png"], "longer than 64"),
+        (["x" * 65 + "/a.png", "b/b.png"], "1 to 64 printable"),
         (["train/a.png", "train/b/b.png", "test/c/c.png"], "lies in no folder"),
         (["train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png", "test/c/1.png"], "have fewer: 'c'"),
     ],
