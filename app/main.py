@@ -15,6 +15,7 @@ from app.api import (
     catalogue,
     columns,
     control,
+    datasets,
     editing,
     events,
     health,
@@ -40,7 +41,7 @@ from app.tuning.settings import settings
 PREPARE_SECONDS = 5  # then the service starts without its database, and housekeeping keeps trying to reach it
 COMPRESSED_BYTES = 16 * 1024  # and more: a poll is smaller
 COMPRESSION = 5  # of 9, which takes five times as long for a tenth less
-ROUTES = (jobs, control, editing, results, columns, importance, events, preview, catalogue, workers, health)
+ROUTES = (jobs, control, editing, results, columns, importance, events, preview, catalogue, datasets, workers, health)
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 

@@ -129,14 +129,23 @@ class IdleHousekeeper(Housekeeper):
 
 
 @pytest.fixture
-def client(engine: Engine) -> Iterator[TestClient]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, in which uploads and the storage are."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("TUNEWELL_HOME", str(folder))
+    settings.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def client(engine: Engine, home: Path) -> Iterator[TestClient]:
     """The service on each kind of database, without a broker: what would be woken is counted."""
     with TestClient(create_app(engine, IdleHousekeeper), raise_server_exceptions=False) as made:
         yield made
 
 
 @pytest.fixture
-def sqlite_client(sqlite_engine: Engine) -> Iterator[TestClient]:
+def sqlite_client(sqlite_engine: Engine, home: Path) -> Iterator[TestClient]:
     """The service where one kind of database is enough."""
     with TestClient(create_app(sqlite_engine, IdleHousekeeper), raise_server_exceptions=False) as made:
         yield made

@@ -17,7 +17,6 @@ from app.tuning.jobs.attempts import Result
 from app.tuning.jobs.claims import Claim
 from app.tuning.jobs.reuse import Known, find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
-from app.tuning.search.datasets import DATASETS
 from app.tuning.search.estimators import ESTIMATORS
 from app.tuning.search.keys import derive_seed, make_key
 from app.tuning.search.models import Cnn, Model
@@ -60,7 +59,7 @@ def free_memory() -> None:
 
 def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     with preparing():
-        arrays = load_dataset(claim.spec.dataset.name, heartbeat.report)
+        arrays = load_dataset(claim.spec.dataset.name, heartbeat.report, claim.spec.dataset.sha256)
         split = _make_split(claim, arrays)
         train = _find_trainer(claim.spec)
     seed = derive_seed(claim.spec, claim.fold)
@@ -143,7 +142,7 @@ def _describe_selection(claim: Claim, arrays: Arrays, heartbeat: LeaseHeartbeat)
 
 
 def _make_split(claim: Claim, arrays: Arrays) -> Split:
-    spec, dataset = claim.spec, DATASETS[claim.spec.dataset.name]
+    spec, dataset = claim.spec, claim.spec.data
     samples = spec.train_samples
     if claim.fold is None:
         rows = np.arange(samples, dtype=np.int32)

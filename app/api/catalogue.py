@@ -1,20 +1,13 @@
-"""The data sets and models that a job can use."""
+"""The models that a job can use."""
 
 from fastapi import APIRouter
 
 from app.api.openapi import describe_problems
-from app.api.schemas.catalogue import DatasetPage, DatasetResponse, Hyperparameter, ModelPage, ModelResponse
-from app.tuning.search.datasets import DATASETS
+from app.api.schemas.catalogue import Hyperparameter, ModelPage, ModelResponse
 from app.tuning.search.models import Model, describe_hyperparameters
 from app.tuning.search.registry import MODELS
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], responses=describe_problems(413, 421, 500))
-
-
-@router.get("/datasets")
-async def list_datasets() -> DatasetPage:
-    """The data sets, with their shapes."""
-    return DatasetPage(items=[DatasetResponse.model_validate(one) for one in DATASETS.values()], next_page_token=None)
 
 
 @router.get("/models")

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from app.api.openapi import describe_problems
 from app.api.problems import ServiceUnavailable
 from app.api.schemas.base import ResponseModel
-from app.tuning import broker, outages
+from app.tuning import broker, outages, storage
 from app.tuning.database import try_writing
 from app.tuning.outages import Standing, database_standing
 
@@ -30,11 +30,12 @@ async def livez() -> Health:
 
 @router.get("/readyz", responses=describe_problems(503))
 def readyz(request: Request) -> Health:
-    """The database is writable; without the broker or housekeeping the service is degraded: jobs wait."""
+    """The database is writable; without broker, storage or housekeeping it is degraded: jobs wait."""
     house = request.app.state.housekeeper
     well = {
         "database": house.prepared and _is_database_writable(request.app.state.engine),
         "broker": _is_broker_reachable(),
+        "storage": storage.is_reachable(),
         "house_keeping": house.well(),
     }
     checks = {name: "ok" if one else "unavailable" for name, one in well.items()}

@@ -20,7 +20,7 @@ from app.api.schemas.jobs import JobPage, JobResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading, writing
-from app.tuning.jobs import deletions, queries, store
+from app.tuning.jobs import datasets, deletions, queries, store
 from app.tuning.jobs.tables import ENDED_JOB, Job
 from app.tuning.search.candidates import draw_candidates
 from app.tuning.search.counts import count_trials
@@ -78,13 +78,16 @@ def create_job(
 ) -> Response:
     """Post a search; poll the job at the response's `Location`."""
     try:
-        with take_turns(spec):
-            candidates = draw_candidates(spec)
+        with reading(database) as session:
+            resolved = datasets.resolve_dataset(session, spec)
+        with take_turns(resolved):
+            candidates = draw_candidates(resolved)
             digest = digest_spec(spec)
             if first := find_first_response(database, idempotency_key, digest):
                 return _accepted_response(request, first)
             with writing(database) as session:
-                job = store.insert_job(session, spec, candidates)
+                datasets.hold_dataset(session, resolved)
+                job = store.insert_job(session, resolved, candidates)
                 text = JobResponse.of(job, None).model_dump_json()
                 if idempotency_key:
                     store.remember(session, idempotency_key, digest, text)

@@ -92,12 +92,20 @@ class JobsQuery(PageQuery):
 
     def place(self) -> JobPlace | None:
         """Where the page begins."""
-        if not self.page_token:
-            return None
-        moment, job_id = _decode_page_token(self.page_token, self.pages, _JOB_PLACE)
-        if moment.utcoffset() != timedelta(0):
-            raise _invalid_token()
-        return moment, job_id
+        return _decode_newest(self.page_token, self.pages)
+
+
+class DatasetsQuery(PageQuery):
+    """A page of data sets."""
+
+    @property
+    def pages(self) -> str:
+        """The list that its tokens are good for."""
+        return "datasets"
+
+    def place(self) -> JobPlace | None:
+        """Where the page begins."""
+        return _decode_newest(self.page_token, self.pages)
 
 
 class TrialsQuery(PageQuery):
@@ -123,6 +131,16 @@ _TOKEN: TypeAdapter[Any] = TypeAdapter(Any)
 def encode_page_token(pages: str, place: JobPlace | TrialPlace) -> str:
     """The token of the page that follows this position."""
     return base64.urlsafe_b64encode(_TOKEN.dump_json((pages, place))).decode().rstrip("=")
+
+
+def _decode_newest(page_token: str | None, pages: str) -> JobPlace | None:
+    """The place in a list that begins with the newest."""
+    if not page_token:
+        return None
+    moment, item_id = _decode_page_token(page_token, pages, _JOB_PLACE)
+    if moment.utcoffset() != timedelta(0):
+        raise _invalid_token()
+    return moment, item_id
 
 
 def _decode_page_token(text: str, pages: str, kind: TypeAdapter[tuple[str, _T]]) -> _T:

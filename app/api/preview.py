@@ -13,7 +13,7 @@ from app.api.schemas.jobs import RungResponse
 from app.api.strict_json import StrictRoute
 from app.api.threads import in_writer_thread
 from app.tuning.database import reading
-from app.tuning.jobs import queries
+from app.tuning.jobs import datasets, queries
 from app.tuning.jobs.reuse import count_equal_fits
 from app.tuning.jobs.tables import State
 from app.tuning.jobs.warm_start import read_warm_points
@@ -94,6 +94,8 @@ class PreviewResponse(ResponseModel):
 @in_writer_thread
 def preview_job(spec: JobSpec, database: Database) -> PreviewResponse:
     """Check a job and see its size and first candidates; nothing is written. It is rejected as by `POST /v1/jobs`."""
+    with reading(database) as session:
+        spec = datasets.resolve_dataset(session, spec)
     with take_turns(spec):
         candidates = draw_candidates(spec)
         preview = make_preview(spec, candidates)

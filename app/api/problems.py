@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from app.api.field_errors import MAX_MESSAGE_LENGTH, Path, describe_errors, json_pointer, truncate
 from app.tuning.outages import AWAY
 from app.tuning.search.rejections import MAX_REJECTIONS, SpecRejected
+from app.tuning.storage import StorageAway
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2  # when the database is unavailable
@@ -34,6 +35,9 @@ class InvalidField(BaseModel):
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the body, or the parameter's name after a slash.")
     message: str
+    row: int | None = Field(None, description="Of an uploaded table, as an editor counts: the header is row 1.")
+    column: str | None = None
+    file: str | None = Field(None, description="In an uploaded archive.")
 
 
 class ProblemDocument(BaseModel):
@@ -98,6 +102,11 @@ def reject_request(errors: Sequence[tuple[Path, str]]) -> Problem:
     return Problem(422, detail, kind="urn:tunewell:problem:refused", more={"errors": shown})
 
 
+def reject_file(status: int, detail: str, errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """The problem of an uploaded file that cannot be used as it is."""
+    return Problem(status, detail, kind="urn:tunewell:problem:data-refused", more={"errors": list(errors)})
+
+
 def status_title(status: int) -> str:
     """The status's reason phrase."""
     return TITLES.get(status) or HTTPStatus(status).phrase
@@ -115,6 +124,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _handle_http)
     app.add_exception_handler(RequestValidationError, _handle_invalid)
     app.add_exception_handler(SpecRejected, _handle_rejected)
+    app.add_exception_handler(StorageAway, _handle_storage)
     app.add_exception_handler(SQLAlchemyError, _handle_database)
     app.add_exception_handler(Exception, _handle_crash)
 
@@ -144,6 +154,11 @@ async def _handle_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _handle_rejected(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SpecRejected)
     return problem_response(reject_request(error.rejections))
+
+
+async def _handle_storage(_: Request, error: Exception) -> JSONResponse:
+    log.warning("the storage is away", extra={"reason": str(error)})
+    return problem_response(ServiceUnavailable("The storage cannot be reached; try again."))
 
 
 async def _handle_database(_: Request, error: Exception) -> JSONResponse:

@@ -7,24 +7,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
-from app.tuning import broker, outages
+from app.tuning import broker, outages, storage
 from app.tuning.database import impatient, reading, try_writing, writing
-from app.tuning.jobs import claims, deletions, store, workers
+from app.tuning.jobs import claims, datasets, deletions, store, workers
 from app.tuning.jobs.attempts import AttemptKey, ErrorRecord
 from app.tuning.jobs.claims import LEASE_SECONDS, Lease
 from app.tuning.lease_watch import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_in_subprocess
 from app.tuning.outages import AWAY
+from app.tuning.spool import remove_abandoned_spools
 
 ROUND_SECONDS = 2.0
 GONE_SECONDS = 20.0  # a worker gives a sign of life every five
 PATIENCE_SECONDS = 2.0  # a lock that is held for longer keeps workers, too, from writing
 OVERDUE_SECONDS = 6.0  # a worker renews its leases, and is seen, more often
 SWEEP_SECONDS = 1.5  # a round, half of which others can write in
+LEFTOVER_AGE = timedelta(days=1)  # an upload takes minutes
+SELDOM_SECONDS = 600.0
 STUCK_SECONDS = 60.0  # a round that takes longer will never end
 LEASE_EXPIRED: ErrorRecord = {
     "type": "LostWorker",
@@ -84,6 +88,16 @@ def drop_old_keys(engine: Engine) -> None:
         store.forget_old_keys(session)
 
 
+def remove_leftovers(engine: Engine) -> None:
+    """Remove what processes that were killed have left of uploads, and old files of data sets that no row names."""
+    remove_abandoned_spools()
+    old = datetime.now(UTC) - LEFTOVER_AGE
+    for sha256, changed_at in storage.list_folders("datasets").items():
+        if changed_at < old:
+            with writing(engine) as session:
+                datasets.delete_files(session, sha256)
+
+
 class Housekeeper(threading.Thread):
     """Does its chores every two seconds, and wakes workers at once when nudged."""
 
@@ -96,6 +110,7 @@ class Housekeeper(threading.Thread):
         self._stopped = False
         self._round_ended = time.monotonic()
         self._keys_dropped = 0.0
+        self._leftovers_removed = -SELDOM_SECONDS
         self._troubles: dict[str, bool] = {}  # chores that cannot be done now, and whether that was to be foreseen
         self.prepared = False  # the database is on the newest schema
 
@@ -138,8 +153,11 @@ class Housekeeper(threading.Thread):
             self._presence.forget()
         self._try(notify_workers, self._impatient)
         self._try(sweep, self._impatient, self._nudged)
-        if time.monotonic() - self._keys_dropped > 600 and self._try(drop_old_keys, self._impatient):
+        if time.monotonic() - self._keys_dropped > SELDOM_SECONDS and self._try(drop_old_keys, self._impatient):
             self._keys_dropped = time.monotonic()
+        if time.monotonic() - self._leftovers_removed > SELDOM_SECONDS:
+            self._leftovers_removed = time.monotonic()
+            self._try(remove_leftovers, self._impatient)
 
     def _period(self) -> float:
         """The next round begins when a lease's time has come."""
@@ -150,7 +168,7 @@ class Housekeeper(threading.Thread):
         try:
             chore(*arguments)
         except Exception as error:  # whatever is wrong with one chore, the others are done
-            foreseen = isinstance(error, (*AWAY, *broker.BrokerError, UnusableDatabase))
+            foreseen = isinstance(error, (*AWAY, *broker.BrokerError, UnusableDatabase, storage.StorageAway))
             if self._troubles.get(name) is not foreseen:
                 self._tell(name, error, foreseen)
             self._troubles[name] = foreseen

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         "",
         description="URL of the storage for data sets and models: `file://…` or `s3://bucket/…`; empty: in the home.",
     )
+    upload_bytes: int = Field(2**29, ge=1, description="Size of an uploaded file, at most.")
+    storage_bytes: int = Field(20 * 2**30, ge=0, description="Size of all own data sets together, at most.")
     data_dir_on_host: str = Field("", description="What the data folder is called outside a container, for messages.")
     checkpoint_bytes: int = Field(
         2**31, ge=0, description="Size of the folder of checkpoints in the home, at most; 0 for no checkpoints."

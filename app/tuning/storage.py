@@ -134,7 +134,10 @@ def local_path(key: str) -> Path | None:
 
 
 def is_reachable() -> bool:
-    """Whether the storage can be listed, within a few seconds."""
+    """Whether the storage can be used: a folder be written, or made, or a bucket be listed within a few seconds."""
+    if folder := local_path(""):
+        existing = next(one for one in (folder, *folder.parents) if one.exists())
+        return existing.is_dir() and os.access(existing, os.R_OK | os.W_OK | os.X_OK)
     try:
         obstore.list_with_delimiter(_make_store(settings().storage, glances=True), "datasets")
     except (BaseError, OSError):

@@ -38,7 +38,15 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}/events": ("job_id since trial Last-Event-ID", "200", "404 422 503"),
     "GET /v1/events": ("", "200", "503"),
     "GET /v1/workers": ("", "200 WorkerPage", "503"),
-    "GET /v1/datasets": ("", "200 DatasetPage", ""),
+    "GET /v1/datasets": ("page_size page_token", "200 DatasetPage", "422 503"),
+    "GET /v1/datasets/{name}": ("name", "200 Dataset", "404 422 503"),
+    "GET /v1/datasets/{name}/preview": ("name", "200", "404 422 503"),
+    "PUT /v1/datasets/{name}": (
+        "name target task exclude test_share random_state image_size color image_shape dry_run",
+        "201 Dataset",
+        "200 403 408 409 415 422 503 507",
+    ),
+    "DELETE /v1/datasets/{name}": ("name", "204", "403 404 409 422 503"),
     "GET /v1/models": ("", "200 ModelPage", ""),
     "GET /livez": ("", "200 Health", ""),
     "GET /readyz": ("", "200 Health", "503"),
@@ -317,7 +325,7 @@ def test_a_response_has_the_promised_names_and_types(name: str) -> None:
 
 
 def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
-    assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples"}
+    assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples", "sha256"}
     limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse", "max_epochs_trained"}
     assert set(SCHEMAS["Limits"]["properties"]) == limits
     assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select", "scoring"}

@@ -45,14 +45,17 @@ def readyz(client: TestClient) -> str:
 def test_the_service_is_ready_when_database_and_broker_are_up(client: TestClient, own_broker: Broker) -> None:
     response = client.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ok", "checks": {"database": "ok", "broker": "ok", "house_keeping": "ok"}}
+    assert response.json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "broker": "ok", "storage": "ok", "house_keeping": "ok"},
+    }
 
 
 def test_the_service_is_degraded_while_only_the_broker_is_down(sqlite_client: TestClient, own_broker: Broker) -> None:
     own_broker.kill()
     assert readyz(sqlite_client) == "degraded"
     checks = sqlite_client.get("/readyz").json()["checks"]
-    assert checks == {"database": "ok", "broker": "unavailable", "house_keeping": "ok"}
+    assert checks == {"database": "ok", "broker": "unavailable", "storage": "ok", "house_keeping": "ok"}
     own_broker.start()
     assert readyz(sqlite_client) == "ok"
 
@@ -117,7 +120,12 @@ def test_the_service_is_not_ready_once_housekeeping_has_stopped(sqlite_engine: E
         client.app.state.housekeeper.stop()  # type: ignore[attr-defined]
         response = client.get("/readyz")
         problem(response, 503)
-        assert response.json()["checks"] == {"database": "ok", "broker": "ok", "house_keeping": "unavailable"}
+        assert response.json()["checks"] == {
+            "database": "ok",
+            "broker": "ok",
+            "storage": "ok",
+            "house_keeping": "unavailable",
+        }
         assert client.get("/livez").status_code == 200
 
 

@@ -22,7 +22,7 @@ UNREADABLE: dict[str, dict[str, Any]] = {
     "strategy": {"search": {"strategy": "tpe", "param_grid": {"learning_rate": [0.1]}}},
     "model": {"model": "mixer"},
     "model of layers": {"model": {"layers": []}},
-    "data set": {"dataset": {"name": "fashion_mnist"}},
+    "data set": {"dataset": {"name": "of-tomorrow", "train_samples": None, "test_samples": None}},
     "evaluation": {"evaluation": {"cv": 25}},
     "searched hyperparameter": {
         "search": {"strategy": "grid", "param_grid": {"num_heads": [2]}, "points_to_evaluate": [], "forbidden": []}
@@ -170,8 +170,9 @@ def test_the_best_of_an_ended_job_is_shown_without_an_unreadable_test_result(
     job = post(client, grid(2))
     drive(engine, job["id"], steady)
     best = client.get(f"/v1/jobs/{job['id']}/best").json()
-    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"dataset": {"name": "fashion_mnist"}}))
-    assert client.get(f"/v1/jobs/{job['id']}/best").json() == best | {"test": None}
+    store_as(engine, job["id"], "spec", json.dumps(job["spec"] | {"dataset": {"name": "of-tomorrow"}}))
+    unknown = {"test": None, "validation": best["validation"] | {"scoring": None}}
+    assert client.get(f"/v1/jobs/{job['id']}/best").json() == best | unknown
 
 
 @pytest.mark.parametrize(

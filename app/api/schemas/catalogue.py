@@ -1,4 +1,4 @@
-"""How clients see the data sets and models that a job can use."""
+"""How clients see the models that a job can use."""
 
 from typing import Literal
 
@@ -7,28 +7,6 @@ from pydantic import ConfigDict, Field
 from app.api.schemas.base import ResponseModel
 from app.tuning.search.models import Value
 from app.tuning.search.scoring import Task
-
-
-class DatasetResponse(ResponseModel):
-    """A data set that a job can use."""
-
-    model_config = ConfigDict(title="Dataset")
-
-    name: str
-    description: str
-    task: Task
-    train_samples: int
-    test_samples: int
-    shape: list[int] = Field(description="Height, width and channels of an image, in pixels; the columns of a table.")
-    classes: int = Field(description="0 for regression.")
-    download: bool = Field(description="Whether each worker machine downloads it once.")
-
-
-class DatasetPage(ResponseModel):
-    """A page of data sets, and the token of the next page."""
-
-    items: list[DatasetResponse]
-    next_page_token: str | None
 
 
 class Hyperparameter(ResponseModel):

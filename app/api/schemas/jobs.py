@@ -113,7 +113,7 @@ class JobResponse(ResponseModel):
             id=job.id,
             name=job.name,
             state=job.state,
-            spec=spec,
+            spec=_leave_out_facts(spec),
             scoring=spec.scoring if isinstance(spec, JobSpec) else None,
             trials=TrialCounts.of(job, "trials"),
             fits=Counts.of(job, "fits"),
@@ -141,6 +141,13 @@ def _read(job: Job) -> tuple[Any, Any]:
         return read_spec(job.spec), job.error
     except UnreadableSpec as error:
         return job.spec, job.error or {"type": "UnreadableSpec", "message": str(error)}
+
+
+def _leave_out_facts(spec: Any) -> Any:
+    """The spec without what is known of its data set, which has a response of its own."""
+    if not isinstance(spec, JobSpec):
+        return spec
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"facts": None})})
 
 
 def _estimate_seconds_left(job: Job) -> float | None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.tuning.jobs.attempts import mark_attempts_changed
 from app.tuning.jobs.counters import FITS, count, move_trial
+from app.tuning.jobs.datasets import hold_content
 from app.tuning.jobs.outcomes import change_job, end_search
 from app.tuning.jobs.store import execute_change
 from app.tuning.jobs.tables import ACTIVE_JOB, EpochRow, Fit, Job, JobState, State, Trial
@@ -83,8 +84,10 @@ def reopen_job(session: Session, job: Job) -> None:
     """Let a job that may have ended go on; its refit waits for the winner again.
 
     Raises:
-        NotPossible: the winner is being trained on all samples.
+        NotPossible: the winner is being trained on all samples, or the data set has been deleted.
     """
+    if not hold_content(session, job.dataset_sha256):
+        raise NotPossible(f"The data set {job.dataset} has been deleted: upload the same file again, then try again.")
     refit = (Fit.job_id == job.id, Fit.fold.is_(None))
     if session.scalar(select(exists().where(*refit, Fit.state == State.RUNNING))):
         raise NotPossible("The winner is being trained on all samples: try again once the job has ended.")

@@ -58,7 +58,7 @@ def count_equal_fits(session: Session, spec: JobSpec, candidates: Candidates) ->
     """
     if not spec.limits.reuse:
         return 0
-    environments = _list_environments(session, spec.dataset.name)
+    environments = _list_environments(session, spec)
     if not environments:
         return None
     plan = make_plan(spec, len(candidates))
@@ -78,9 +78,10 @@ def count_equal_fits(session: Session, spec: JobSpec, candidates: Candidates) ->
     )
 
 
-def _list_environments(session: Session, dataset: str) -> list[dict[str, str]]:
+def _list_environments(session: Session, spec: JobSpec) -> list[dict[str, str]]:
     """What differs between the machines that have trained the latest jobs with the data set."""
-    mine = (Job.dataset == dataset, Job.environment.is_not(None))
+    data = (Job.dataset == spec.dataset.name, Job.dataset_sha256.is_not_distinct_from(spec.dataset.sha256))
+    mine = (*data, Job.environment.is_not(None))
     latest = select(Job.environment).where(*mine).order_by(Job.created_at.desc()).limit(LATEST_JOBS)
     found = {tuple((one or {}).get(name, "") for name in MACHINE) for one in session.scalars(latest)}
     return [dict(zip(MACHINE, one, strict=True)) for one in sorted(found)]

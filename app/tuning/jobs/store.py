@@ -36,6 +36,7 @@ def insert_job(session: Session, spec: JobSpec, candidates: Candidates) -> Job:
         id=uuid4(),
         spec=spec.model_dump(mode="json"),
         dataset=spec.dataset.name,
+        dataset_sha256=spec.dataset.sha256,
         name=spec.name,
         labels=spec.labels,
         max_parallel_fits=spec.limits.max_parallel_fits,

@@ -104,6 +104,7 @@ class Job(Table):
     version: Mapped[int] = mapped_column(default=1)  # raised by every change that a client can see
     spec: Mapped[dict[str, Any]]
     dataset: Mapped[str] = mapped_column(server_default="")  # its name; empty where an older version wrote the job
+    dataset_sha256: Mapped[str | None] = mapped_column(String(64), index=True)  # null for a built-in data set
     name: Mapped[str | None]  # these three can be changed; the spec says what was posted
     labels: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     note: Mapped[str] = mapped_column(Text, server_default="")
@@ -269,6 +270,21 @@ class EpochRow(Table):
     val_loss: Mapped[float | None]
     val_accuracy: Mapped[float | None]
     seconds: Mapped[float]
+
+
+class StoredDataset(Table):
+    """An own data set, whose files are in the storage under its hash; a name means the same content until deleted."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (Index("ix_datasets_newest", "created_at", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    facts: Mapped[dict[str, Any]]  # all that is known of it, as clients see it
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
 
 
 class Worker(Table):

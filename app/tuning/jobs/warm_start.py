@@ -45,7 +45,7 @@ def read_warm_points(session: Session, spec: JobSpec) -> list[dict[str, Any]] | 
 def _describe_task(spec: JobSpec) -> Any:
     """What must be equal for scores to be comparable."""
     how = spec.evaluation.model_dump(include={"cv", "repeats", "validation_split"})
-    return spec.dataset.name, spec.train_samples, spec.model, spec.scoring, how
+    return spec.dataset.name, spec.dataset.sha256, spec.train_samples, spec.model, spec.scoring, how
 
 
 def _reject(index: int, message: str) -> NoReturn:

@@ -13,7 +13,6 @@ from sklearn.utils.random import sample_without_replacement
 from app.tuning.search.budget import fit_budget
 from app.tuning.search.checks import check_search
 from app.tuning.search.counts import count_by_bracket, count_draws_now, count_points, count_trials
-from app.tuning.search.datasets import DATASETS
 from app.tuning.search.forbidden import compile_forbidden, is_forbidden
 from app.tuning.search.models import Candidate, Candidates, Value
 from app.tuning.search.own_networks import MisplacedLayer
@@ -74,7 +73,7 @@ def make_candidate(spec: JobSpec, params: Point, origin: str, n_resources: int |
     Raises:
         ValueError: the model does not take them, or cannot be built with them.
     """
-    model, dataset = spec.model_class, DATASETS[spec.dataset.name]
+    model, dataset = spec.model_class, spec.data
     complete = model.model_validate(spec.hyperparameters(params, n_resources))
     if spec.task == "regression" and getattr(complete, "class_weight", "none") != "none":
         raise ValueError(f"class_weight weighs classes, which {dataset.name} has not: leave it out")

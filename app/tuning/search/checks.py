@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from app.tuning.search.counts import count_by_bracket, count_points, count_trials
-from app.tuning.search.datasets import DATASETS, Dataset
+from app.tuning.search.datasets import Dataset
 from app.tuning.search.forbidden import check_forbidden
 from app.tuning.search.models import Model
 from app.tuning.search.own_networks import LayerList
@@ -41,7 +41,7 @@ def check_search(spec: JobSpec) -> None:
 
 
 def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
-    dataset = DATASETS[spec.dataset.name]
+    dataset = spec.data
     for field, most in (("train_samples", dataset.train_samples), ("test_samples", dataset.test_samples)):
         wanted = getattr(spec.dataset, field)
         if wanted is not None and wanted > most:
@@ -55,7 +55,7 @@ def _check_dataset(spec: JobSpec) -> Iterator[Rejection]:
 
 
 def _check_model(model: type[Model], dataset: Dataset) -> Iterator[Rejection]:
-    is_table = len(dataset.shape) == 1
+    is_table = dataset.kind == "table"
     able = [name for name, one in MODELS.items() if dataset.task in one.tasks and (one.takes_tables or not is_table)]
     if dataset.task not in model.tasks:
         reason = f"is for {model.tasks[0]}, and {dataset.name} is {dataset.task}"
@@ -94,7 +94,7 @@ def _check_folds(spec: JobSpec, dataset: Dataset) -> Iterator[Rejection]:
 
 
 def _check_scoring(spec: JobSpec) -> Iterator[Rejection]:
-    model, dataset = spec.model_class, DATASETS[spec.dataset.name]
+    model, dataset = spec.model_class, spec.data
     able = list_scorings(dataset.task, dataset.classes, model.gives_probabilities)
     if spec.scoring in able:
         return

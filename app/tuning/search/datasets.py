@@ -1,7 +1,9 @@
-"""The known data sets, described without loading them.
+"""Data sets, described without loading them: the built-in ones, and what is known of any other.
 
-A data set is one entry of `DATASETS` here and one of `worker.datasets.LOADERS`.
+A built-in data set is one entry of `DATASETS` here and one of `worker.datasets.LOADERS`.
 """
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,12 +23,17 @@ class Dataset(BaseModel):
     shape: tuple[int, ...] = Field(description="Height, width and channels of an image; the columns of a table.")
     classes: int = Field(description="0 for regression.")
     download: bool = Field(description="Whether each worker machine downloads it once.")
+    class_names: tuple[str, ...] | None = Field(None, description="Null where classes are numbers, or amounts.")
     scale: float = Field(1.0, description="The largest pixel value; pixels are divided by it.")
     smallest_train: tuple[int, ...] = Field(
-        exclude=True,
         description="For k = 2 to 10: the fewest first samples with k members of some class, as k folds require; "
         "k itself for regression.",
     )
+
+    @property
+    def kind(self) -> Literal["image", "table"]:
+        """What a sample is."""
+        return "image" if len(self.shape) == 3 else "table"
 
     def smallest_for(self, folds: int) -> int:
         """The fewest training samples that scikit-learn's `StratifiedKFold(folds)` or `KFold(folds)` accepts."""

@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 from typing import NoReturn
 
-from app.tuning.search.datasets import DATASETS
 from app.tuning.search.rejections import SpecRejected
 from app.tuning.search.rungs import Rung, plan_halving, plan_hyperband, plan_levels
 from app.tuning.search.spec import CrossValidation, JobSpec
@@ -106,7 +105,7 @@ def _find_least(spec: JobSpec, search: Halving) -> int:
 
 def _find_smallest(spec: JobSpec, search: Halving) -> int:
     """scikit-learn's `smallest`: for samples two of each class in each fold, else 1."""
-    return 2 * spec.folds * max(1, DATASETS[spec.dataset.name].classes) if search.resource == "n_samples" else 1
+    return 2 * spec.folds * max(1, spec.data.classes) if search.resource == "n_samples" else 1
 
 
 def _find_most(spec: JobSpec, search: Halving | Hyperband, least: int) -> int:

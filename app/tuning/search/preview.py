@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from app.tuning.search.budget import count_epochs
-from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import Candidates, Value
 from app.tuning.search.plan import count_fits, estimate_cost, make_plan
 from app.tuning.search.rungs import Rung
@@ -54,7 +53,7 @@ def _count_checkpoint_bytes(spec: JobSpec, complete: list[dict[str, Any]]) -> in
     """At most, of the checkpoints that higher rungs go on from: one for each candidate and fold."""
     if spec.resource != "epochs":
         return 0
-    model, dataset = spec.model_class, DATASETS[spec.dataset.name]
+    model, dataset = spec.model_class, spec.data
     sizes = [model.model_validate(one).checkpoint_bytes(dataset.shape, dataset.classes) for one in complete]
     known = [size for size in sizes if size is not None]
     return spec.folds * sum(known) if len(known) == len(sizes) else None

@@ -14,9 +14,10 @@ from pydantic import (
     Tag,
 )
 from pydantic.config import JsonDict
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from app.tuning.search.datasets import DATASETS
+from app.tuning.search.datasets import DATASETS, Dataset
 from app.tuning.search.models import Model, Value
 from app.tuning.search.own_networks import LayerList, make_network
 from app.tuning.search.registry import MODELS
@@ -28,6 +29,9 @@ NAME = r"^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$"
 Name = Annotated[
     str, Field(pattern=NAME, max_length=64, description="Letters and digits; `-` and `_` except at the ends.")
 ]
+
+
+MAX_SAMPLES = 5_000_000
 
 
 class NameIn:
@@ -56,9 +60,17 @@ class NameIn:
 class DatasetSpec(Strict):
     """The data set, and how many of its first samples to use: null for all."""
 
-    name: Annotated[str, NameIn(DATASETS)] = "mnist"
-    train_samples: int | None = Field(None, ge=1, le=60_000)
-    test_samples: int | None = Field(None, ge=1, le=10_000)
+    name: Name = "mnist"
+    train_samples: int | None = Field(None, ge=1, le=MAX_SAMPLES)
+    test_samples: int | None = Field(None, ge=1, le=MAX_SAMPLES)
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        exclude_if=lambda sha256: sha256 is None,
+        description="Of an own data set's content; filled in when the job is posted. Built-in data sets have none.",
+    )
+    # What is known of an own data set, stored with the job so that it needs no lookup; clients do not see it.
+    facts: SkipJsonSchema[Dataset | None] = Field(None, exclude_if=lambda facts: facts is None)
 
 
 class LosslessRace(Strict):
@@ -229,7 +241,7 @@ class JobSpec(Strict):
     @property
     def task(self) -> Task:
         """What is learned: classes, or a number."""
-        return DATASETS[self.dataset.name].task
+        return self.data.task
 
     @property
     def scoring(self) -> Scoring:
@@ -265,14 +277,19 @@ class JobSpec(Strict):
         return int(fields["epochs"].default)
 
     @property
+    def data(self) -> Dataset:
+        """What is known of the data set."""
+        return self.dataset.facts or DATASETS[self.dataset.name]
+
+    @property
     def train_samples(self) -> int:
         """Samples of the training set that the job uses."""
-        return self.dataset.train_samples or DATASETS[self.dataset.name].train_samples
+        return self.dataset.train_samples or self.data.train_samples
 
     @property
     def test_samples(self) -> int:
         """Samples of the test set that the job uses."""
-        return self.dataset.test_samples or DATASETS[self.dataset.name].test_samples
+        return self.dataset.test_samples or self.data.test_samples
 
     @property
     def train_share(self) -> float:

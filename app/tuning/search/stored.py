@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.tuning import __version__
+from app.tuning.search.datasets import DATASETS
 from app.tuning.search.models import check_value
 from app.tuning.search.spec import JobSpec
 
@@ -34,6 +35,8 @@ def read_spec(stored: Any) -> JobSpec:
         spec = JobSpec.model_validate(stored, extra="ignore")
     except ValidationError as error:
         raise UnreadableSpec([_pointer(*one["loc"]) for one in error.errors(include_input=False)]) from None
+    if spec.dataset.facts is None and spec.dataset.name not in DATASETS:
+        raise UnreadableSpec([_pointer("dataset", "name")])
     if unknown := list(_unknown_hyperparameters(spec)):
         raise UnreadableSpec(unknown)
     return spec
