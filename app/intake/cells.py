@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -13,6 +14,7 @@ from app.intake.from_arrays import LARGEST_FLOAT32
 from app.intake.limits import SHOWN_ERRORS
 
 MISSING = frozenset({"", "NA", "NaN", "nan", "null", "NULL", "?"})
+PIXELS_AS_WRITTEN = {str(pixel): pixel for pixel in range(256)}  # a look-up takes a third of the time of `float`
 NUMERALS = b"0123456789+-.eE "
 
 
@@ -32,6 +34,8 @@ def parse_numbers(cells: Sequence[str]) -> NDArray[np.float64] | None:
 
 def parse_pixels(cells: Sequence[str]) -> NDArray[np.float64] | None:
     """The cells as whole numbers from 0 to 255, or None if one is none."""
+    with suppress(KeyError):
+        return np.fromiter(map(PIXELS_AS_WRITTEN.__getitem__, cells), np.float64, len(cells))
     numbers = parse_numbers(cells)
     fits = numbers is not None and ((numbers >= 0) & (numbers <= 255) & (np.floor(numbers) == numbers)).all()
     return numbers if fits else None

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.intake.answers import Fault, Options, Rejected, quote, reject
-from app.intake.cells import parse_numbers
+from app.intake.cells import parse_numbers, parse_pixels
 from app.intake.content import AnyArray, Content, DataPart, Feature
 from app.intake.from_arrays import choose_shape
 from app.intake.labels import REGRESSION, WHOLE, check_class_names, choose_dtype, describe_wrong_name, order_labels
@@ -116,7 +116,7 @@ def _convert_inputs(chunk: Chunk, survey: Survey, features: list[Feature]) -> ND
     for source, feature in zip(survey.header.inputs, features, strict=True):
         cells = chunk.columns[source]
         if feature.categories is None:
-            converted[place] = _to_numbers(cells)
+            converted[place] = _to_numbers(cells, survey.profiles[source].pixels)
             place += 1
         else:
             codes = {category: place + code for code, category in enumerate(feature.categories)}
@@ -136,8 +136,8 @@ def _to_codes(cells: tuple[str, ...], codes: dict[str, int]) -> NDArray[np.intp]
     return np.fromiter(map(by_cell.__getitem__, cells), np.intp, len(cells))
 
 
-def _to_numbers(cells: tuple[str, ...]) -> NDArray[np.float64]:
-    numbers = parse_numbers(cells)
+def _to_numbers(cells: tuple[str, ...], pixels: bool = False) -> NDArray[np.float64]:
+    numbers = parse_pixels(cells) if pixels else parse_numbers(cells)
     assert numbers is not None, "the survey has looked at these cells"
     return numbers
 
