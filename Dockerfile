@@ -19,6 +19,7 @@ FROM base AS api
 COPY requirements/api.txt requirements/
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements/api.txt
 COPY app app
+COPY client/tunewell tunewell
 COPY --from=page /page/node_modules/echarts/dist/echarts.esm.min.mjs app/page/node_modules/echarts/dist/
 COPY --from=page /page/node_modules/tabulator-tables/dist/js/tabulator_esm.min.mjs app/page/node_modules/tabulator-tables/dist/js/
 COPY --from=page /page/node_modules/tabulator-tables/dist/css/tabulator_simple.min.css app/page/node_modules/tabulator-tables/dist/css/

@@ -29,14 +29,14 @@ help:
 
 install: $(STAMP) $(CHARTS)
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml client/pyproject.toml
 	@$(or $(PYTHON),python3) -c '$(FITS)' 2>/dev/null || \
 		{ echo "Tunewell needs Python 3.11, 3.12 or 3.13: TensorFlow has no other. Name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Could not make .venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing into .venv (TensorFlow is large: this takes a few minutes the first time)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./client -e .
 	@touch $@
 
 # With the machine's own npm, if it is new enough to check the lock file's hashes, or else with the one in .venv.

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from app.cli.client import Client
 from benchmarks import services
 from benchmarks.machine import PROJECT
 from benchmarks.rows import Row, Size
+from tunewell import Client
 
 PART = "estimators"
 WORKERS = 2
@@ -50,12 +50,12 @@ def _run_tunewell(client: Client, grid: dict[str, list[Any]]) -> Run:
         "limits": {"reuse": False},
     }
     began = time.perf_counter()
-    job_id = client.create(json.dumps(job).encode())["id"]
-    *_, ended = client.watch(job_id)
+    posted = client.submit(job).wait(progress=False)
+    ended = posted.document
     seconds = time.perf_counter() - began
     if ended["state"] != "succeeded":
         raise RuntimeError(f"Tunewell's job {ended['state']}: {ended['error']}")
-    trials = client.list_trials(job_id, 1000, sort="number")["items"]
+    trials = posted.trials(sort="number")
     return {
         "seconds": seconds,
         "means": [trial["validation_score"] for trial in trials],

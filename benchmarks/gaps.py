@@ -1,17 +1,16 @@
 """The time between the end of a fit and the start of the next in a busy worker with empty training."""
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from sqlalchemy import Engine, select
 
-from app.cli.client import Client
 from app.tuning.database import reading
 from app.tuning.jobs.tables import Fit
 from benchmarks import jobs, services
 from benchmarks.rows import Row, Size, missing
+from tunewell import Client
 
 PART = "system.gaps"
 GOAL_MS = 15.0
@@ -38,7 +37,7 @@ def _gaps(url: str, broker: str, workers: int, trials: int) -> tuple[np.ndarray,
     urls = {"TUNEWELL_DATABASE_URL": url, "TUNEWELL_BROKER_URL": broker}
     with services.home() as place, services.api(place, **urls) as service, Client(service.url) as client:
         with services.workers(place, workers, "benchmarks.worker", **urls) as running:
-            job_id = client.create(json.dumps(jobs.spec(trials)).encode())["id"]
+            job_id = client.submit(jobs.spec(trials)).id
             services.wait(client, job_id, 600, running)
         return _between_fits(jobs.database(url))
 

@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from app.cli.client import ENDED_STATES, Client
 from benchmarks import article, services
 from benchmarks.live_peers import EPOCHS, FACTOR
 from benchmarks.rows import Row, Size
+from tunewell import Client, calls
+from tunewell.service import ENDED_STATES
 
 PART = "strategies.live"
 WORKERS = 2
@@ -51,11 +52,11 @@ def run_tunewell(seed: int, longest: float) -> list[Seen]:
     seen: dict[tuple[int, int], Seen] = {}
     began = time.perf_counter()
     with services.tunewell(WORKERS) as service, Client(service.url) as client:
-        job_id = client.create(json.dumps(spec).encode())["id"]
+        job_id = client.submit(spec).id
         while not _is_over(list(seen.values()), began, longest):
-            state = client.get_job(job_id)["state"]
+            state = client.fetch(calls.show_job(job_id))["state"]
             now = time.perf_counter() - began
-            for trial in client.list_trials(job_id, 1000)["items"]:
+            for trial in client.gather(calls.list_trials(job_id))["items"]:
                 if trial["validation_accuracy"] is not None:
                     epochs = trial["n_resources"]
                     one = {"mean": trial["validation_accuracy"], "epochs": epochs, "params": trial["params"]}

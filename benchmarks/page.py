@@ -17,13 +17,13 @@ import httpx2
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine, select
 
-from app.cli.client import Client
 from app.tuning.database import reading
 from app.tuning.jobs.tables import Trial
 from benchmarks import jobs, services
 from benchmarks.rows import Row, Size, missing
 from tests.support.browser import chromium
 from tests.support.servers import free_port
+from tunewell import Client
 
 PART = "page"
 SIZES = (27, 1_000, 10_000)
@@ -201,7 +201,7 @@ def _measure_watchers(size: Size) -> Iterator[Row]:
 
         def run() -> float:
             began = time.perf_counter()
-            *_, job = client.watch(client.create(body)["id"])
+            job = client.submit(body).wait(progress=False).document
             assert job["state"] == "succeeded"
             return time.perf_counter() - began
 

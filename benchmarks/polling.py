@@ -12,10 +12,10 @@ from uuid import UUID
 import numpy as np
 import psutil
 
-from app.cli.client import Client
 from app.local.launcher import PROJECT
 from benchmarks import jobs, services
 from benchmarks.rows import Row, Size, missing
+from tunewell import Client, calls
 
 PART = "system.polling"
 TRIALS = (27, 10_000)
@@ -99,22 +99,22 @@ def _training(place: Path, url: str, urls: dict[str, str]) -> Iterator[list[psut
         "evaluation": {"validation_split": 0.1},
     }
     with Client(url) as client, services.workers(place, 2, "worker.tasks", **urls) as workers:
-        job_id = client.create(json.dumps(spec).encode())["id"]
+        job_id = client.submit(spec).id
         deadline = time.monotonic() + PATIENCE
-        while client.get_job(job_id)["fits"]["running"] < 2 or not _learning(client, job_id):
+        while client.fetch(calls.show_job(job_id))["fits"]["running"] < 2 or not _learning(client, job_id):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the workers did not train an epoch within {PATIENCE:.0f} s")
             time.sleep(0.5)
         try:
             yield workers
         finally:
-            client.control(job_id, "cancel")
+            client.fetch(calls.control_job(job_id, "cancel"))
             services.wait(client, job_id, 60)
 
 
 def _learning(client: Client, job_id: str) -> bool:
     """Whether an epoch has ended, so that nothing is being imported or compiled any more."""
-    fits = client._parse(client._send("GET", f"/v1/jobs/{job_id}/trials/0"))["fits"]
+    fits = client.fetch(calls.show_trial(job_id, 0))["fits"]
     return any(fit["history"] for fit in fits)
 
 

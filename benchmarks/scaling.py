@@ -1,14 +1,13 @@
 """The same job with one worker and with two."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from statistics import median
 from typing import Any
 
-from app.cli.client import Client
 from benchmarks import article, services
 from benchmarks.rows import Row, Size
+from tunewell import Client
 
 PART = "throughput.workers"
 WARM_UP = 200  # images; enough to have imported and compiled everything
@@ -35,6 +34,6 @@ def _run(client: Client, samples: int) -> float:
     grid = {**article.GRID, "learning_rate": [0.01]}
     dataset = {"name": "mnist", "train_samples": samples, "test_samples": samples}
     spec: dict[str, Any] = {**article.SPEC, "dataset": dataset, "search": {"strategy": "grid", "param_grid": grid}}
-    job = services.wait(client, client.create(json.dumps(spec).encode())["id"])
+    job = services.wait(client, client.submit(spec).id)
     began, ended = (datetime.fromisoformat(job[name]) for name in ("started_at", "ended_at"))
     return (ended - began).total_seconds()

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from app.cli.client import Client
 from benchmarks import article, services
 from benchmarks.peers import PEERS
 from benchmarks.rows import Row, Size
+from tunewell import Client
 
 PART = "search"
 WORKERS = 2
@@ -52,13 +52,13 @@ def _row(title: str, wall: float, ours: list[Run], note: str, run: Run) -> Row:
 
 def _posted(client: Client) -> Run:
     began = time.perf_counter()
-    job_id = client.create(json.dumps(article.SPEC).encode())["id"]
-    *_, job = client.watch(job_id)
+    posted = client.submit(article.SPEC).wait(progress=False)
+    job = posted.document
     wall = time.perf_counter() - began
     if job["state"] != "succeeded":
         raise RuntimeError(f"Tunewell's job {job['state']}: {job['error']}")
-    best = client.get_best(job_id)
-    trials = client.list_trials(job_id, 1000)["items"]
+    best = posted.best()
+    trials = posted.trials()
     means = {article.key(trial["params"]): trial["validation_accuracy"] for trial in trials}
     fit_seconds = sum(trial["fit_seconds"] for trial in trials)
     test = best["test"]["accuracy"]

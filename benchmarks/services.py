@@ -14,12 +14,14 @@ from pathlib import Path
 
 import psutil
 
-from app.cli.client import ENDED_STATES, Client, Document, ServiceUnreachable
 from app.local.environment import MARK
 from app.local.launcher import PROJECT
 from app.local.supervisor import Part, end_with_parent
 from app.tuning.settings import settings
 from tests.support import servers
+from tunewell import Client, ServiceUnreachable, calls
+from tunewell.effects import Document
+from tunewell.service import ENDED_STATES
 
 DATABASES = ("SQLite", "PostgreSQL")
 POLL_SECONDS = 0.2
@@ -122,7 +124,7 @@ def _wait_until_ready(url: str, part: Part) -> None:
             if not part.alive():
                 raise ServiceUnreachable(f"{part.name} ended: {part.last_lines()}")
             try:
-                client.list_jobs(1)
+                client.jobs(limit=1)
                 return
             except ServiceUnreachable:
                 time.sleep(0.1)
@@ -137,7 +139,7 @@ def wait(client: Client, job_id: str, most: float = 3600.0, workers: Sequence[ps
         RuntimeError: one of the workers that train it is gone.
     """
     deadline = time.monotonic() + most
-    while (job := client.get_job(job_id))["state"] not in ENDED_STATES:
+    while (job := client.fetch(calls.show_job(job_id)))["state"] not in ENDED_STATES:
         if time.monotonic() > deadline:
             raise TimeoutError(f"job still {job['state']} after {most:.0f} s: {job['fits']}")
         if any(worker.status() == psutil.STATUS_ZOMBIE for worker in workers):

@@ -17,7 +17,7 @@ from app.cli.exit_codes import Commands
 if TYPE_CHECKING:  # imported where used, so that `tunewell --help` stays fast
     from sqlalchemy import URL
 
-    from app.cli.client import Client
+    from tunewell import Client
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the job failed or was cancelled, or `up` or `demo` cannot run; 2 bad file, spec or usage; "
@@ -151,6 +151,7 @@ def submit_command(
 ) -> None:
     """Post a job."""
     from app.cli import output
+    from tunewell import calls
 
     if dry_run and wait:
         raise typer.BadParameter("a job that is not posted cannot be watched: leave out --wait", param_hint="--dry-run")
@@ -164,7 +165,7 @@ def submit_command(
             _print_submitted(job, sys.stderr)
             job = _follow(client, job["id"])
             if job["state"] == "succeeded":
-                best = client.get_best(job["id"])
+                best = client.fetch(calls.show_best(job["id"]))
                 output.print_json(best) if as_json else output.print_best(best)
                 return
             _end_with(job, as_json)
@@ -185,9 +186,10 @@ def list_command(
 ) -> None:
     """List jobs, newest first."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        page = client.list_jobs(limit, **({"state": state} if state else {}))
+        page = client.gather(calls.list_jobs(**({"state": state} if state else {})), limit)
         output.print_json(page) if as_json else output.print_jobs(page["items"])
 
 
@@ -195,9 +197,10 @@ def list_command(
 def show_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Show one job."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        job = client.get_job(job_id)
+        job = client.fetch(calls.show_job(job_id))
         output.print_json(job) if as_json else output.print_job(job)
 
 
@@ -212,9 +215,10 @@ def watch_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) 
 def best_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Print the best hyperparameters found so far."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        found = client.get_best(job_id)
+        found = client.fetch(calls.show_best(job_id))
         output.print_json(found) if as_json else output.print_best(found)
 
 
@@ -228,9 +232,10 @@ def trials_command(
 ) -> None:
     """List a job's trials."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        page = client.list_trials(job_id, limit, sort=sort)
+        page = client.gather(calls.list_trials(job_id, sort=sort), limit)
         output.print_json(page) if as_json else output.print_trials(page["items"])
 
 
@@ -239,8 +244,10 @@ def results_command(
     job_id: JobId, form: Annotated[_ResultsFormat, typer.Option("--format")] = "csv", url: Url = DEFAULT_URL
 ) -> None:
     """Print all finished trials as scikit-learn's cv_results_."""
+    from tunewell import calls
+
     with open_client(url, form == "json") as client:
-        print(client.get_results(job_id, form).rstrip("\r\n"))
+        print(client.run(client.service.read_text(calls.show_results(job_id, form))).rstrip("\r\n"))
 
 
 @cli.command("cancel")
@@ -269,9 +276,10 @@ def retry_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) 
 
 def _control(job_id: str, verb: str, url: str, as_json: bool) -> None:
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        job = client.control(job_id, verb)
+        job = client.fetch(calls.control_job(job_id, verb))
         output.print_json(job) if as_json else print(f"Job {job['id']} is {job['state']}.")
 
 
@@ -279,9 +287,10 @@ def _control(job_id: str, verb: str, url: str, as_json: bool) -> None:
 def delete_command(job_id: JobId, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Delete an ended job with all its trials."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        client.delete(job_id)
+        client.run(client.service.send(calls.delete_job(job_id)))
         output.print_json({"id": job_id, "deleted": True}) if as_json else print(f"Job {job_id} is deleted.")
 
 
@@ -308,15 +317,12 @@ def upload_command(
 ) -> None:
     """Upload a data set for jobs to use."""
     from app.cli import output
-    from app.cli.uploads import open_upload, suggest_name
+    from app.cli.spec_file import suggest_name
 
     given = {"target": target, "task": task, "exclude": exclude, "test_share": test_share, "random_state": random_state}
     given |= {"image_size": image_size, "color": color, "image_shape": image_shape, "dry_run": dry_run or None}
-    options = {
-        key: str(value).lower() if value is True else str(value) for key, value in given.items() if value is not None
-    }
-    with _reject_bad_file(as_json), open_upload(path) as body, open_client(url, as_json) as client:
-        dataset = client.upload(name or suggest_name(path), body, options)
+    with _reject_bad_file(as_json), open_client(url, as_json) as client:
+        dataset = client.upload(name or suggest_name(path), path, **given)
     output.print_json(dataset) if as_json else output.print_dataset(dataset, stored=not dry_run)
 
 
@@ -324,17 +330,18 @@ def upload_command(
 def datasets_command(limit: Limit = 100, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """List the data sets that jobs can use."""
     from app.cli import output
+    from tunewell import calls
 
     with open_client(url, as_json) as client:
-        page = client.list_datasets(limit)
+        page = client.gather(calls.list_datasets(), limit)
         output.print_json(page) if as_json else output.print_datasets(page["items"])
 
 
 @contextmanager
 def open_client(url: str, as_json: bool) -> "Iterator[Client]":
     """A client whose errors end the command with the documented exit code."""
-    from app.cli.client import RequestRejected, ServiceUnreachable
     from app.cli.output import print_problem
+    from tunewell import RequestRejected, ServiceUnreachable
 
     try:
         with _make_client(url) as client:
@@ -352,10 +359,10 @@ def open_client(url: str, as_json: bool) -> "Iterator[Client]":
 
 
 def _make_client(url: str) -> "Client":
-    from app.cli.client import Client
+    from tunewell import Client
 
     try:
-        return Client(url, _note)
+        return Client(url, note=_note)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
 
@@ -393,19 +400,22 @@ def _reject_bad_file(as_json: bool) -> Iterator[None]:
 
     try:
         yield
-    except BadFile as error:
-        _note(str(error))
-        _fail(BAD_REQUEST, {"title": "Bad file", "detail": str(error)}, as_json)
+    except (BadFile, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:  # the output could not be written
+            raise
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        _note(text)
+        _fail(BAD_REQUEST, {"title": "Bad file", "detail": text}, as_json)
 
 
 def _post(client: "Client", file: str, spec: bytes, key: str) -> dict[str, Any]:
     """Post the job; if its fate is unknown, say how to repeat it without creating a second one."""
-    from app.cli.client import ServiceUnreachable
+    from tunewell import ServiceUnreachable, calls
 
     again = shlex.join(["tunewell", "submit", file, "--key", key])
     advice = f"The job may have been accepted. To retry without creating a second job: {again}"
     try:
-        return client.create(spec, key)
+        return client.fetch(calls.create_job(spec, key))
     except ServiceUnreachable as error:
         raise (ServiceUnreachable(f"{error}. {advice}") if error.maybe_done else error) from None
     except KeyboardInterrupt:
@@ -420,8 +430,8 @@ def _print_submitted(job: dict[str, Any], stream: Any) -> None:
 
 def _follow(client: "Client", job_id: str) -> dict[str, Any]:
     """Show the job's progress until it ends; Ctrl-C does not cancel the job."""
-    from app.cli.client import ServiceUnreachable
     from app.cli.progress import follow_job
+    from tunewell import ServiceUnreachable
 
     try:
         return follow_job(client, job_id)

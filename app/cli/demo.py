@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from app.cli import output
-from app.cli.client import Client, RequestRejected, ServiceUnreachable
 from app.cli.progress import follow_job
 from app.local.environment import MARK, make_child_environment
 from app.local.launcher import PROJECT, CannotStart, find_free_port, read_running
 from app.local.notes import write_note
 from app.local.supervisor import end_with_parent
 from app.tuning.settings import settings
+from tunewell import Client, RequestRejected, ServiceUnreachable, calls
 
 GRID = PROJECT / "examples" / "article-grid.json"
 LABEL = {"started-by": "demo"}
@@ -53,7 +53,8 @@ def _search_and_report(client: Client) -> int:
     if job["state"] != "succeeded":
         output.print_job(job)
         return 1
-    trials, best = client.list_trials(job["id"], 5, sort="-validation_score"), client.get_best(job["id"])
+    trials = client.gather(calls.list_trials(job["id"], sort="-validation_score"), 5)
+    best = client.fetch(calls.show_best(job["id"]))
     print(f"\nThe best five of {job['trials']['total']} trials:")
     output.print_trials(trials["items"])
     _note(_describe_savings(job))
@@ -71,22 +72,22 @@ def _describe_savings(job: dict[str, Any]) -> str:
 
 def _search(client: Client, spec: dict[str, Any]) -> dict[str, Any]:
     """Post the job and show its progress until it ends; cancel it on any exception."""
-    job = client.create(json.dumps({**spec, "labels": {**spec["labels"], **LABEL}}).encode())
+    job = client.submit(spec, labels={**spec["labels"], **LABEL}).document
     _note(f"Watch it in a browser: {client.url}/jobs/{job['id']}")
     try:
         return follow_job(client, job["id"])
     except BaseException:
         with suppress(RequestRejected, ServiceUnreachable):
-            client.control(job["id"], "cancel", retry_for=0)
+            client.fetch(calls.control_job(job["id"], "cancel"), retry_for=0)
         raise
 
 
 def _cancel_earlier(client: Client) -> None:
     """Cancel the jobs of killed demos, which would compete for the workers."""
     for state in ("queued", "running"):
-        for job in client.list_jobs(1000, state=state)["items"]:
+        for job in client.gather(calls.list_jobs(state=state), 1000)["items"]:
             if LABEL.items() <= job["labels"].items():
-                client.control(job["id"], "cancel")
+                client.fetch(calls.control_job(job["id"], "cancel"))
 
 
 @contextmanager

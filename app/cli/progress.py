@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import ENDED_STATES, Client
 from app.cli.formatting import count_done, describe_active, describe_counts, format_duration, format_params
+from tunewell import Client
+from tunewell.service import ENDED_STATES
 
 SECONDS_BETWEEN_LINES = 10.0
 MAX_WIDTH = 100  # columns
@@ -37,14 +38,14 @@ def choose_display() -> Display:
 def follow_job(client: Client, job_id: str) -> dict[str, Any]:
     """Show the job's progress until it ends."""
     job: dict[str, Any] = {}
-    note = client.note
+    note = client.service.note
     with choose_display() as display:
-        client.note = display.note
+        client.service.note = display.note
         try:
             for job in client.watch(job_id):
                 display.update(job)
         finally:
-            client.note = note
+            client.service.note = note
     return job
 
 

@@ -1,8 +1,12 @@
-"""Reads the file that holds a job."""
+"""Reads the file that holds a job, and names the data set in one."""
 
 import json
+import re
 import sys
 from pathlib import Path
+
+MAX_NAME_LENGTH = 64
+SUFFIXES = re.compile(r"(\.(csv|npz|zip|gz|tsv|txt))+$", re.IGNORECASE)
 
 
 class BadFile(Exception):
@@ -25,3 +29,9 @@ def read_spec_file(file: str) -> bytes:
         kind = "is empty" if not text.strip() else f"is not JSON ({error})"
         raise BadFile(f"{file} {kind}: write the job as a JSON object, as in examples/article-grid.json") from None
     return text.encode()
+
+
+def suggest_name(path: str) -> str:
+    """The data set's name if none is given: the file's, without its suffix and with what names may contain."""
+    name = SUFFIXES.sub("", Path(path).absolute().name)
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:MAX_NAME_LENGTH].strip("-_") or "data"

@@ -12,11 +12,13 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.cli import client, commands, output
+from app.cli import commands, output
 from app.cli.commands import cli
 from app.tuning.jobs.queries import TrialSort
 from app.tuning.jobs.tables import ENDED_JOB, JobState
 from tests.support.service_double import BEST, JOB, JOB_ID, SPEC, Answer, Service, answer, closed_port, job, trial
+from tunewell import Patience
+from tunewell import service as service_module
 
 
 @pytest.fixture
@@ -116,8 +118,7 @@ def test_a_spec_is_read_from_stdin_and_sent_unchanged(service: Service) -> None:
 def test_no_service_at_the_url_exits_with_3(
     closed_url: str, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.1)
-    monkeypatch.setattr(client, "RETRY_READS_FOR_SECONDS", 0.1)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(first_reads=0.1, first_changes=0.1))
     result = run(closed_url, *command, "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["title"] == "Service unreachable"
@@ -151,7 +152,7 @@ def test_a_post_is_retried_with_the_same_key(service: Service, spec_file: str, t
 def test_a_service_that_stays_unavailable_exits_with_3(
     service: Service, spec_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.2)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(changes=0.2))
     service.on("POST /v1/jobs", answer({"title": "Database away", "status": 503}, 503))
     assert run(service.url, "submit", spec_file).exit_code == 3
     assert len(service.asked) > 1
@@ -170,7 +171,8 @@ def test_watching_sends_the_etag_and_survives_an_outage(service: Service) -> Non
     assert result.exit_code == 0
     assert json.loads(result.stdout)["state"] == "succeeded"
     assert "retrying" in result.stderr
-    assert [asked.headers.get("If-None-Match") for asked in service.asked] == [None, '"1"', '"1"', '"1"', '"1"']
+    polls = [asked.headers.get("If-None-Match") for asked in service.asked if asked.path == JOB]
+    assert polls == [None, '"1"', '"1"', '"1"', '"1"']
 
 
 def test_list_gathers_pages_up_to_the_limit(service: Service) -> None:
@@ -267,7 +269,7 @@ def test_ctrl_c_does_not_cancel_the_job(service: Service) -> None:
 def test_choices_of_options_are_those_of_the_domain() -> None:
     assert set(get_args(commands._JobState)) == set(JobState)
     assert set(get_args(commands._TrialSort)) == set(get_args(TrialSort))
-    assert set(ENDED_JOB) == client.ENDED_STATES
+    assert set(ENDED_JOB) == service_module.ENDED_STATES
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.cli.proxies import UnusableProxy, choose_proxy
 from tests.cli.test_commands import run
 from tests.support.service_double import BEST, JOB, JOB_ID, SPEC, Answer, Service, answer, job, trial
+from tunewell.proxies import UnusableProxy, choose_proxy
 
 COMMANDS = {
     "submit": ["submit", "{spec}"],

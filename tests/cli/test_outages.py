@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import client
 from tests.cli.test_commands import run
 from tests.support.live import live
 from tests.support.service_double import BEST, JOB, JOB_ID, Answer, Service, answer, closed_port, job
+from tunewell import Patience
+from tunewell import service as service_module
 
 AWAY = answer({"title": "Database away", "status": 503}, 503)
 LOST = Answer(0)
@@ -33,7 +34,7 @@ def test_a_post_that_may_have_arrived_is_retried_for_longer(
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_UNSENT_FOR_SECONDS", 0.0)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(first_changes=0.0))
     service.on("POST /v1/jobs", trouble, trouble, answer(job("queued"), 202))
     assert run(service.url, "submit", spec_file).exit_code == 0
     assert len(keys(service)) == 3
@@ -47,7 +48,7 @@ def test_an_unresolved_post_is_reported_with_its_key(
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.2)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(changes=0.2))
     service.on("POST /v1/jobs", trouble)
     result = run(service.url, "submit", spec_file, "--json")
     assert result.exit_code == 3
@@ -71,7 +72,7 @@ def test_a_post_that_could_not_connect_was_not_accepted(
     spec_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_UNSENT_FOR_SECONDS", 0.1)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(first_changes=0.1))
     result = run(f"http://127.0.0.1:{closed_port()}", "submit", spec_file)
     assert result.exit_code == 3
     assert "accepted" not in result.stderr
@@ -82,8 +83,8 @@ def test_a_submit_during_a_long_lock_makes_one_job(tmp_path: Path, spec_file: st
     """The lock outlasts several attempts; each is repeated with the same key."""
     file = tmp_path / "locked.db"
     impatient = (
-        "from app.cli import client, commands; client.RESPONSE_TIMEOUT_SECONDS = 1.0; "
-        "client.RETRY_UNSENT_FOR_SECONDS = 0.0; commands.cli()"
+        "from app.cli import commands; from tunewell import service; service.RESPONSE_TIMEOUT_SECONDS = 1.0; "
+        "service.PATIENCE = service.Patience(first_changes=0.0); commands.cli()"
     )
     with live(tmp_path / "home", f"sqlite:///{file}", f"redis://127.0.0.1:{closed_port()}/0", workers=0) as here:
         command = [sys.executable, "-c", impatient, "submit", spec_file, "--json", "--url", str(here.client.base_url)]
@@ -119,7 +120,7 @@ def test_an_unresolved_change_is_reported(
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_CHANGES_FOR_SECONDS", 0.2)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(changes=0.2))
     service.on(f"POST {JOB}/cancel", trouble)
     service.on(f"DELETE {JOB}", trouble)
     for command in ("cancel", "delete"):
@@ -144,7 +145,7 @@ def test_reads_after_a_watch_are_retried_as_long_as_the_watch(
     monkeypatch: pytest.MonkeyPatch,
     trouble: Answer,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_READS_FOR_SECONDS", 0.0)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(first_reads=0.0))
     service.on("POST /v1/jobs", answer(job("queued"), 202))
     service.on(f"GET {JOB}", answer(job("succeeded", 5)))
     service.on(f"GET {JOB}/best", trouble, trouble, trouble, answer(BEST))
@@ -158,7 +159,7 @@ def test_a_watch_that_gives_up_says_how_to_resume(
     service: Service,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "RETRY_WATCH_FOR_SECONDS", 0.2)
+    monkeypatch.setattr(service_module, "PATIENCE", Patience(reads=0.2))
     service.on(f"GET {JOB}", answer(job()), AWAY)
     result = run(service.url, "watch", JOB_ID)
     assert result.exit_code == 3

@@ -9,7 +9,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import pytest
 
-from app.cli.uploads import suggest_name
+from app.cli.spec_file import suggest_name
 from tests.cli.test_commands import run
 from tests.support.service_double import Service, answer
 

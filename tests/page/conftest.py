@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from app.main import create_app
 from app.page.pages import FOLDER, LIBRARIES
 from tests.conftest import IdleHousekeeper
-from tests.support.browser import LOOKS, Watched, chromium, serve, watched
+from tests.support.browser import LOOKS, Watched, chromium, watched
 from tests.support.servers import missing
+from tests.support.serving import serve
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 from app.main import create_app
 from app.page import pages
 from tests.conftest import IdleHousekeeper
-from tests.support.browser import Watched, serve, watched
+from tests.support.browser import Watched, watched
 from tests.support.searches import article
+from tests.support.serving import serve
 
 ADDRESSES = ("/", "/new", "/compare", "/jobs/some", "/jobs/some/trials/3")
 

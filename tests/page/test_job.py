@@ -14,10 +14,11 @@ from app.main import create_app
 from app.tuning.database import writing
 from app.tuning.jobs.tables import Attempt, State, Trial
 from tests.conftest import IdleHousekeeper
-from tests.support.browser import LOOKS, Watched, serve, watched
+from tests.support.browser import LOOKS, Watched, watched
 from tests.support.driving import ARTICLE, claim, drive, grid, steady
 from tests.support.searches import article, post_job, random_search
 from tests.support.servers import free_port
+from tests.support.serving import serve
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 SELECTED = ".filterbar strong"

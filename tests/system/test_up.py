@@ -1,6 +1,5 @@
 """`tunewell up` as a user starts it: from another folder, with broker and API."""
 
-import json
 import os
 import re
 import signal
@@ -15,10 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from app.cli.client import Client
 from app.local import launcher
 from tests.local.test_launcher import is_gone, wait_until
 from tests.test_settings import NASTY
+from tunewell import Client
 
 URL = re.compile(
     r"Tunewell is ready at (http://127\.0\.0\.1:\d+) \(open it in a browser; \d workers?; Ctrl-C stops\)\n"
@@ -81,9 +80,9 @@ def url_of(process: "subprocess.Popen[str]") -> str:
 def test_a_job_succeeds_with_any_home_and_environment(tmp_path: Path) -> None:
     with started(tmp_path, 1, NASTY, 0, subprocess.PIPE, **SHELL) as process, Client(url_of(process)) as client:
         spec = {"dataset": {"name": "digits"}, "search": {"strategy": "grid", "param_grid": {"num_neurons": [8]}}}
-        job = client.create(json.dumps(spec | {"fixed": {"epochs": 1}}).encode())
-        wait_until(lambda: client.get_job(job["id"])["ended_at"] is not None, 90)
-        assert client.get_job(job["id"])["state"] == "succeeded"
+        job = client.submit(spec, fixed={"epochs": 1})
+        wait_until(lambda: job.refresh().ended, 90)
+        assert job.state == "succeeded"
     assert {place.name for place in tmp_path.iterdir()} == {"app", "worker", NASTY}
 
 
