@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from app.cli.client import Client
 from benchmarks import article, services
 from benchmarks.rows import Row, Size
+from tunewell import Client
 
 PART = "strategies.long"
 WORKERS = 2
@@ -42,10 +42,11 @@ def _make_specs(epochs: int) -> Iterator[Found]:
 
 
 def _search(client: Client, spec: Found) -> Found:
-    *_, job = client.watch(client.create(json.dumps(spec).encode())["id"])
+    posted = client.submit(spec).wait(progress=False)
+    job = posted.document
     if job["state"] != "succeeded":
         raise RuntimeError(f"the job {job['state']}: {job['error']}")
-    trials = client.list_trials(job["id"], 1000)["items"]
+    trials = posted.trials()
     names = ("params", "state", "n_resources", "validation_accuracy", "validation_accuracy_std")
     reached = [0, *(rung["n_resources"] for rung in job["rungs"])]
     epochs = sum(
@@ -53,7 +54,7 @@ def _search(client: Client, spec: Found) -> Found:
         for rung, before in zip(job["rungs"], reached, strict=False)
     )
     return {
-        "best": client.get_best(job["id"]),
+        "best": posted.best(),
         "fits": job["fits"]["succeeded"],
         "epochs": epochs,
         "table": [{name: trial[name] for name in names} for trial in trials],

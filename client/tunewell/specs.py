@@ -32,7 +32,10 @@ def write_spec(spec: Spec | None, fields: Mapping[str, Any]) -> bytes:
         document["dataset"] = {"name": document["dataset"]}
     if is_search(document.get("search")):
         document |= convert_search(document["search"])
-    return json.dumps(document, allow_nan=False, default=_to_plain).encode()
+    try:
+        return json.dumps(document, allow_nan=False, default=_to_plain).encode()
+    except ValueError:
+        raise ValueError("NaN and infinity have no form in JSON, and no hyperparameter takes them") from None
 
 
 def _to_plain(value: Any) -> Any:

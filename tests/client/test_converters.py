@@ -193,7 +193,7 @@ def test_what_is_posted() -> None:
         "values": [0, 1],
         "others": [0, 1],
     }
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match="NaN"):
         write_spec({"fixed": {"C": float("nan")}}, {})
     with pytest.raises(TypeError, match="no form in JSON"):
         write_spec({"model": KNeighborsClassifier()}, {})

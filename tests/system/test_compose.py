@@ -156,7 +156,7 @@ absent = {module for module, names in places if not installed & {re.sub("[-_.]+"
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent - {"app", "worker"}:
+        if name.partition(".")[0] in absent - {"app", "tunewell", "worker"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -184,6 +184,7 @@ def test_the_api_image_runs_the_client_commands(arguments: list[str], code: int,
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert "/usr/local/bin/tunewell" in stage("api")
+    assert "COPY client/tunewell tunewell" in stage("api")
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
