@@ -22,6 +22,7 @@ from sklearn.svm import SVC, SVR
 from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from app.api.datasets import get_converter
 from app.main import create_app
 from app.tuning.search.datasets import DATASETS
 from app.tuning.search.estimators import ESTIMATORS
@@ -29,6 +30,7 @@ from app.tuning.search.registry import MODELS
 from app.tuning.search.scoring import SCORERS, Task, list_scorings
 from tests.conftest import IdleHousekeeper
 from tests.support.driving import post
+from tests.support.uploads import convert_here, upload
 from tests.worker.test_runner import run
 from worker.datasets import load_dataset
 from worker.fit import train_fit
@@ -267,6 +269,31 @@ def test_a_race_and_one_standard_error_go_by_the_score(sqlite_engine: Engine, sq
     means, spread = scores.mean(axis=1), scores[searched.best_index_].std(ddof=1) / 5**0.5
     assert chosen["trial"] in np.flatnonzero(means >= means.max() - spread)
     assert chosen["selection"]["rule"] == "one_standard_error"
+
+
+@pytest.mark.usefixtures("home")
+def test_an_uploaded_table_of_numbers_to_predict_is_a_regression(sqlite_engine: Engine) -> None:
+    random = np.random.default_rng(0)
+    table = random.normal(size=(80, 3))
+    price = table @ [3.0, -2.0, 0.5] + random.normal(0, 0.1, 80)
+    lines = [f"{a:.4f},{b:.4f},{c:.4f},{y:.4f}" for (a, b, c), y in zip(table, price, strict=True)]
+    app = create_app(sqlite_engine, IdleHousekeeper)
+    app.dependency_overrides[get_converter] = lambda: convert_here
+    job = {
+        "dataset": {"name": "prices"},
+        "model": "ridge",
+        "search": {"strategy": "grid", "param_grid": {"alpha": [0.1, 1e6]}},
+    }
+    with TestClient(app) as client:
+        content = "\n".join(["a,b,c,price", *lines]).encode()
+        known = upload(client, "prices", content, target="price", task="regression")
+        assert (known["task"], known["classes"]) == ("regression", 0)
+        job_id = post(client, job)["id"]
+        run(sqlite_engine, train_fit, most=10)
+        best = client.get(f"/v1/jobs/{job_id}/best").json()
+    assert (best["trial"], best["final"], best["validation"]["scoring"]) == (0, True, "r2")
+    assert best["test"]["score"] > 0.99 and best["validation"]["mean_score"] > 0.99
+    assert (best["test"]["accuracy"], best["test"]["confusion"]) == (None, None)
 
 
 def test_a_failed_candidate_is_a_result(sqlite_engine: Engine, sqlite_client: TestClient) -> None:
