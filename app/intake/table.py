@@ -13,6 +13,8 @@ from app.intake.labels import REGRESSION, WHOLE, check_class_names, choose_dtype
 from app.intake.limits import COLUMNS, DECODED_BYTES
 from app.intake.survey import Chunk, Faults, Survey, judge_columns, read_chunks, survey_table
 
+MOST_SLIPS = 10  # numbers that stand in one row each; more of them are amounts
+
 
 def read_table(file: Path, options: Options, scratch: Path) -> Content:
     """The content of a CSV file, whose rows are samples: a table, or with `image_shape` images.
@@ -82,6 +84,8 @@ def _check_single_labels(file: Path, survey: Survey, codes: dict[str, int], coun
     """A class of one row is more often a slip than a class, so that the row is named."""
     only = "is a class of this one row, and each needs at least two: mend it, or delete the row"
     if single := {text: only for text, code in codes.items() if counts[code] == 1}:
+        if len(single) > MOST_SLIPS and parse_numbers(list(single)) is not None:
+            raise reject(f"{len(single)} of {len(codes)} classes have one row: {REGRESSION}", pointer="/task")
         raise locate_labels(file, survey, single)
 
 

@@ -224,6 +224,12 @@ def test_whole_number_labels_are_ordered_by_size_however_they_are_written(tmp_pa
     assert described.train_class_counts == [8, 16, 8]
 
 
+def test_many_numbers_that_occur_once_are_taken_for_amounts(tmp_path: Path) -> None:
+    rows: list[Row] = [["x", "price"], *([number, 100 + number] for number in range(30))]
+    [error] = refuse(tmp_path, write_csv(rows)).errors
+    assert error["message"] == "30 of 30 classes have one row: send task=regression if they are amounts"
+
+
 def test_amounts_are_no_classes_and_classes_no_amounts(tmp_path: Path) -> None:
     rows: list[Row] = [["n", "price"], *([index, 0.5 + index % 3] for index in range(40))]
     assert "task=regression" in refuse(tmp_path, write_csv(rows)).errors[0]["message"]
