@@ -112,8 +112,15 @@ class Live:
 
     def resident(self, name: str) -> int:
         """Megabytes in memory of one process, of 1024 times 1024 bytes."""
+        return self._read_memory(name, "VmRSS")
+
+    def peak(self, name: str) -> int:
+        """The same, at most so far."""
+        return self._read_memory(name, "VmHWM")
+
+    def _read_memory(self, name: str, field: str) -> int:
         status = Path(f"/proc/{self._started[name].pid}/status").read_text()
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith(field))
         return int(kilobytes) // 1024
 
     def stop(self) -> None:

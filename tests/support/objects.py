@@ -5,8 +5,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from tests.support.servers import free_port, missing
 
@@ -59,8 +61,19 @@ class ObjectStore:
             self._process.wait()
 
     def _answers(self) -> bool:
+        """Whether it takes files, for which it needs more than its S3 part."""
+        keys = self.environment
+        bucket = S3Store(
+            BUCKET,
+            endpoint=self.endpoint,
+            access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            region=keys["AWS_REGION"],
+            client_options={"allow_http": True, "timeout": "5 seconds"},
+            retry_config={"max_retries": 0},
+        )
         try:
-            with urlopen(f"{self.endpoint}/healthz", timeout=2) as response:
-                return bool(response.status == 200)
-        except (URLError, OSError):
+            obstore.put(bucket, "ready", b"yes", use_multipart=True)
+        except BaseError:
             return False
+        return True
