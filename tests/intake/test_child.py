@@ -124,7 +124,7 @@ def test_a_child_that_ends_in_any_way_is_a_refusal(
     upload: Path, monkeypatch: pytest.MonkeyPatch, program: str, status: int, reason: str
 ) -> None:
     replace_child(monkeypatch, upload.parent, f"open(out + '/x_train.npy', 'w').write('half')\n{program}")
-    refusal = convert(upload, upload.parent / "out", OPTIONS, 2)
+    refusal = convert(upload, upload.parent / "out", OPTIONS, 2 if "sleep" in program else 60)
     assert isinstance(refusal, Refusal)
     assert refusal.status == status
     assert re.match(r"The check of flowers ended without a result \(.*" + reason, refusal.detail)

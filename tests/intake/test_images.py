@@ -97,7 +97,7 @@ def test_classes_are_in_the_order_of_keras(tmp_path: Path) -> None:
 def test_the_two_photographs_of_scikit_learn(tmp_path: Path) -> None:
     china, flower = load_sample_images().images
     members = {
-        f"{name}/{number}.{'png' if number else 'jpg'}": to_file(photo[:400, number:], "PNG" if number else "JPEG")
+        f"{name}/{number}.{'png' if number else 'jpg'}": to_file(photo[:200, number:], "PNG" if number else "JPEG")
         for name, photo in (("china", china), ("flower", flower))
         for number in range(3)
     }
@@ -106,7 +106,7 @@ def test_the_two_photographs_of_scikit_learn(tmp_path: Path) -> None:
     assert described.shape == (32, 48, 3)
     assert described.warnings[0] == "6 images were resized to 32 by 48"
     x_train, y_train, _, _ = load_four(tmp_path / "out")
-    means = {name: photo[:400].mean(axis=(0, 1)) for name, photo in (("china", china), ("flower", flower))}
+    means = {name: photo[:200].mean(axis=(0, 1)) for name, photo in (("china", china), ("flower", flower))}
     for image, label in zip(x_train, y_train, strict=True):
         np.testing.assert_allclose(image.mean(axis=(0, 1)), means[("china", "flower")[label]], atol=2)
     with Image.open(tmp_path / "out" / "preview.png") as preview:
