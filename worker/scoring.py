@@ -49,6 +49,26 @@ def score_probabilities(split: Split, scores: Scores, predict: Callable[[], NDAr
     return scores._replace(score=score, predicted=predicted, score_seconds=seconds)
 
 
+def score_numbers(split: Split, scores: Scores, predict: Callable[[], NDArray[np.float32]]) -> Scores:
+    """The scores with the one that the split asks for; `predict` gives the predicted number of each scored row, (n,).
+
+    Raises ValueError if the numbers are not finite, or if the score is not defined for the split's labels.
+    """
+    from sklearn.base import BaseEstimator, RegressorMixin
+
+    began = time.perf_counter()
+    predicted, labels = predict().astype(np.float64), split.score_labels[split.score_rows]
+    if not np.isfinite(predicted).all():
+        raise ValueError(f"{split.scoring} is not defined for a network whose outputs are not numbers")
+
+    class Known(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+        def predict(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+            return predicted[rows]
+
+    score = score_estimator(Known(), split.scoring, np.arange(len(labels)), labels)
+    return scores._replace(score=score, score_seconds=scores.score_seconds + time.perf_counter() - began)
+
+
 def _make_known(probabilities: NDArray[np.float64]) -> Any:
     """A classifier for scikit-learn whose samples are the numbers of the rows."""
     from sklearn.base import BaseEstimator, ClassifierMixin

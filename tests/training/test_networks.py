@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import r2_score
 from sqlalchemy import Engine
 
 from app.tuning.jobs.tables import JobState
@@ -197,15 +198,45 @@ def test_networks_are_trained_by_jobs(sqlite_engine: Engine) -> None:
         for grid, changes in (
             ({"units": [8, 64]}, {"model": "mlp", "fixed": {"epochs": 3, "learning_rate": 0.01}}),
             ({"units": [16]}, {"model": "mlp", "dataset": {"name": "iris"}, "fixed": {"epochs": 40}}),
+            ({"units": [16]}, {"model": "mlp", "dataset": {"name": "diabetes"}, "fixed": {"epochs": 3}}),
             ({"rate": [0.1], "units": [8]}, {"model": {"layers": ALL_KINDS}, "fixed": {"penalty": 0.0, "epochs": 2}}),
         )
     ]
-    assert run(sqlite_engine, fit.train_fit, most=20) == 11
-    accuracies = []
-    for job in map(ledger.job, jobs):
-        assert job.state == JobState.SUCCEEDED
-        accuracies.append(job.best_accuracy or 0.0)
-    assert accuracies[0] > 0.8 and accuracies[1] > 0.8 and accuracies[2] > 0.1
+    assert run(sqlite_engine, fit.train_fit, most=20) == 14
+    found = [ledger.job(job) for job in jobs]
+    assert {job.state for job in found} == {JobState.SUCCEEDED}
+    digits, iris, diabetes, own = (job.best_accuracy for job in found)
+    assert diabetes is None
+    assert [accuracy and accuracy > 0.8 for accuracy in (digits, iris)] == [True, True]
+    assert own and own > 0.1
+
+
+def test_numbers_are_learned_as_in_keras() -> None:
+    """The loss is the mean squared error, and the score that of scikit-learn."""
+    random = np.random.default_rng(0)
+    table = random.normal(3, 2, (200, 5))
+    numbers = table @ random.normal(0, 1, 5) + 1
+    rows = np.arange(200, dtype=np.int32)
+    split = Split(table, numbers, rows[:150], table, numbers, rows[150:], 1.0, 0, True, scoring="r2")
+    values = {"units": 16, "epochs": 3, "dropout_rate": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
+    h = complete(Mlp, **values)
+    prepared = prepare_network(Mlp, h, split)
+    ours = loop._get_warm(prepared.blueprint, prepared.make_program).program
+    ours.reset(SEED)
+    model = export.export_network(Mlp.model_validate(h), (5,), 0, ours.weights())
+    keras = pytest.importorskip("keras")
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    rows_of_epochs: list[Any] = []
+    scores = train_layers(Mlp, h, split, SEED, lambda _: None, rows_of_epochs.append)
+    orders, scaled = draws.draw_orders(split.rows, SEED), prepared.prepare(table)
+    for row in rows_of_epochs:
+        order = next(orders)
+        [loss] = model.fit(scaled[order], numbers[order], batch_size=32, shuffle=False, verbose=0).history["loss"]
+        assert (row.loss, row.accuracy, row.val_accuracy) == (pytest.approx(loss, rel=1e-4), None, None)
+    guessed = model(scaled[split.score_rows]).numpy()[:, 0]
+    assert scores.score == pytest.approx(r2_score(numbers[split.score_rows], guessed), abs=1e-4)
+    assert scores.loss == rows_of_epochs[-1].val_loss
+    assert scores.accuracy is None and scores.hits is None
 
 
 WIDTHS = st.integers(1, 6)

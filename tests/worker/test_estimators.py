@@ -308,12 +308,16 @@ def test_a_failed_candidate_is_a_result(sqlite_engine: Engine, sqlite_client: Te
 @pytest.mark.parametrize(
     ("changes", "pointer", "hint"),
     [
-        ({"model": "cnn"}, "/model", "iris is a table: use one of logistic_regression"),
-        ({"model": "ridge"}, "/model", "ridge is for regression, and iris is classification: use one of logistic_"),
+        ({"model": "cnn"}, "/model", "iris is a table: use one of mlp, logistic_regression"),
+        (
+            {"model": "ridge"},
+            "/model",
+            "ridge is for regression, and iris is classification: use one of mlp, logistic_",
+        ),
         (
             {"dataset": {"name": "diabetes"}, "model": "svc"},
             "/model",
-            "svc is for classification, and diabetes is regression: use one of ridge, svr",
+            "svc is for classification, and diabetes is regression: use one of mlp, ridge, svr",
         ),
         (
             {

@@ -31,7 +31,7 @@ class CnnProgram(Program):
         signature = self._signature()
         self.train = tf.function(self._train, signature, autograph=False)
         self.score = tf.function(self._score, signature[:-1], autograph=False)
-        self.predict = tf.function(self.compute_probabilities, [signature[0], signature[3]], autograph=False)
+        self.predict = tf.function(self.compute_predictions, [signature[0], signature[3]], autograph=False)
 
     def _signature(self) -> list[Any]:
         real, whole = tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.int32)

@@ -16,7 +16,7 @@ class Program(ABC):
 
     `train(samples, labels, batch, rates, totals, dropout_key)` trains on the samples in their order, `batch` of them a
     step, the last step on the rest, and adds to the totals. `score(samples, labels, batch, rates, totals)` scores them,
-    and `predict(samples, rates)` gives the probabilities of their classes, (n, classes).
+    and `predict(samples, rates)` gives the probabilities of their classes, (n, classes), or the predicted numbers (n,).
     """
 
     train: Callable[..., Totals]
@@ -43,7 +43,7 @@ class Program(ABC):
     def compute_logits(self, samples: Tensor, rates: Rates) -> Tensor:
         """Samples as the program takes them, (n, ...), to logits, (n, classes), as in scoring."""
 
-    def compute_probabilities(self, samples: Tensor, rates: Rates) -> Tensor:
+    def compute_predictions(self, samples: Tensor, rates: Rates) -> Tensor:
         """Samples likewise to the probabilities of the classes, (n, classes)."""
         return tf.nn.softmax(self.compute_logits(samples, rates))
 

@@ -15,7 +15,7 @@ class Epoch(NamedTuple):
 
     epoch: int
     loss: float
-    accuracy: float
+    accuracy: float | None  # None for regression
     val_loss: float | None
     val_accuracy: float | None
     seconds: float

@@ -15,7 +15,7 @@ from worker.compiled.draws import derive_dropout_key, draw_orders
 from worker.compiled.program import Program
 from worker.compiled.state import Checkpoints, Epoch, Keeper
 from worker.compiled.tensors import Rates
-from worker.scoring import score_probabilities
+from worker.scoring import score_numbers, score_probabilities
 from worker.training import OnEpoch, Report, Scores, Split
 
 _PROGRAMS_KEPT = 8
@@ -57,9 +57,9 @@ _Call = Callable[[Any, Any, Totals], Totals]
 
 class _Means(NamedTuple):
     loss: float
-    accuracy: float
+    accuracy: float | None  # None for regression, like the hits
     seconds: float
-    hits: bytes
+    hits: bytes | None
 
 
 class _Pace:
@@ -151,7 +151,9 @@ def run_fit(
     assert scored is not None
     keeper.end_fit()
     scores = Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
-    return score_probabilities(split, scores, fit.predict) if split.wants_predictions else scores
+    if not split.wants_predictions:
+        return scores
+    return (score_probabilities if split.classes else score_numbers)(split, scores, fit.predict)
 
 
 class _Fit:
@@ -186,7 +188,7 @@ class _Fit:
         return self._run(call, split.score_images, split.score_labels, split.score_rows, size, self.warm.score_pace)
 
     def predict(self) -> np.ndarray:
-        """The probabilities of the classes of each scored row, (n, classes)."""
+        """The probabilities of the classes of each scored row, (n, classes), or for regression numbers (n,)."""
         rows, size, parts = self.split.score_rows, self.scored_at_a_time, []
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
@@ -198,18 +200,19 @@ class _Fit:
     def _run(
         self, call: _Call, samples: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch: int, pace: _Pace
     ) -> _Means:
-        began = time.perf_counter()
+        began, kind = time.perf_counter(), "int32" if self.split.classes else "float32"
         done, totals = 0, Totals.zero()
         while done < len(rows):
             chunk = rows[done : done + pace.samples(batch)]
             self.report(pace.window(len(chunk)))
             mark = time.perf_counter()  # after the report, which may wait for the database
             seen = self.prepare(samples[chunk])
-            totals = call(tensors.to_tensor(seen), tensors.to_tensor(labels[chunk], "int32"), totals)
+            totals = call(tensors.to_tensor(seen), tensors.to_tensor(labels[chunk], kind), totals)
             loss, done = float(totals.loss), done + len(chunk)  # reading a total waits for the chunk to end
             pace.learn(len(chunk), time.perf_counter() - mark)
-        hits = np.packbits(totals.hits.numpy()).tobytes()
-        return _Means(loss / done, int(totals.correct) / done, time.perf_counter() - began, hits)
+        accuracy, hits = int(totals.correct) / done, np.packbits(totals.hits.numpy()).tobytes()
+        known = (accuracy, hits) if self.split.classes else (None, None)
+        return _Means(loss / done, known[0], time.perf_counter() - began, known[1])
 
 
 def weigh_classes(split: Split) -> np.ndarray:

@@ -17,7 +17,7 @@ class NetworkArchitecture(NamedTuple):
 
     layers: Layers
     shape: Shape  # of a sample: (height, width, channels) or (columns,)
-    outputs: int
+    classes: int  # 0 for regression: one output
     optimizer: str
     momentum: bool
     weight_decay: bool
@@ -25,15 +25,15 @@ class NetworkArchitecture(NamedTuple):
 
     def multiply_adds(self) -> int:
         """Of one sample's forward pass."""
-        return measure_network(self.layers, self.shape, self.outputs).multiply_adds
+        return measure_network(self.layers, self.shape, self.classes).multiply_adds
 
     def activations(self) -> int:
         """Values that one sample's forward pass holds."""
-        return measure_network(self.layers, self.shape, self.outputs).activations
+        return measure_network(self.layers, self.shape, self.classes).activations
 
     def program_bytes(self) -> int:
         """Of the weights and of the optimizer's slots."""
-        return 4 * measure_network(self.layers, self.shape, self.outputs).weights * (1 + SLOTS[self.optimizer])
+        return 4 * measure_network(self.layers, self.shape, self.classes).weights * (1 + SLOTS[self.optimizer])
 
     def sample_bytes(self) -> int:
         """Of one sample: an image's are bytes, a table's float32."""

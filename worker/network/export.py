@@ -11,15 +11,15 @@ from app.tuning.search.networks import Layers, list_layers
 from worker.compiled.tensors import tf
 
 
-def export_network(model: Model, shape: Shape, outputs: int, weights: Sequence[np.ndarray]) -> Any:
-    """A `keras.Model` from scaled samples (n, *shape) to probabilities (n, outputs).
+def export_network(model: Model, shape: Shape, classes: int, weights: Sequence[np.ndarray]) -> Any:
+    """A `keras.Model` from scaled samples (n, *shape) to probabilities (n, classes), or to numbers (n, 1) if 0 classes.
 
     `weights` are those of `Program.weights`, of a network of this model; so are those of the example's own program.
 
     Raises:
         ValueError: they are of another network.
     """
-    exported, made = make_keras_model(list_layers(model, shape), shape, outputs)
+    exported, made = make_keras_model(list_layers(model, shape), shape, classes)
     left = list(weights)
     for layer in made:
         count = len(layer.weights)
@@ -30,12 +30,12 @@ def export_network(model: Model, shape: Shape, outputs: int, weights: Sequence[n
     return exported
 
 
-def make_keras_model(layers: Layers, shape: Shape, outputs: int) -> tuple[Any, list[Any]]:
+def make_keras_model(layers: Layers, shape: Shape, classes: int) -> tuple[Any, list[Any]]:
     """The model, with Keras's initial weights, and its layers in the order of the posted ones."""
     made: list[Any] = []
     samples = tf.keras.Input(shape)
     x = _connect(layers, samples, shape, made)
-    made.append(tf.keras.layers.Dense(outputs, activation="softmax"))
+    made.append(tf.keras.layers.Dense(classes or 1, activation="softmax" if classes else None))
     return tf.keras.Model(samples, made[-1](x)), made
 
 

@@ -44,7 +44,7 @@ def prepare_network(model: type[Model], hyperparameters: _Values, split: Split) 
     architecture = NetworkArchitecture(
         layers=strip_rates(layers),
         shape=shape,
-        outputs=split.classes,
+        classes=split.classes,
         optimizer=str(h["optimizer"]),
         momentum=float(h["momentum"]) > 0,
         weight_decay=float(h["weight_decay"]) > 0,

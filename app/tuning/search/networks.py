@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from functools import lru_cache
 from math import prod
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ from app.tuning.search.layers import (
     pair_with_shapes,
 )
 from app.tuning.search.models import Cnn, Model, Shape, Training
+from app.tuning.search.scoring import Task
 
 MAX_LAYERS = 64  # a residual counts as the layers within it
 MAX_WEIGHTS = 50_000_000
@@ -44,6 +45,8 @@ class NetworkSize(NamedTuple):
 class Network(Training):
     """A network that is a list of layers, to which the task adds the output layer."""
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "regression")
+
     @abstractmethod
     def list_layers(self, shape: Shape) -> Layers:
         """The layers for samples of this shape, without the output layer."""
@@ -56,7 +59,7 @@ class Network(Training):
 
 
 class Mlp(Network):
-    """A multilayer perceptron: dense layers, each with dropout, then softmax. Images are flattened."""
+    """A multilayer perceptron: dense layers, each with dropout, then the output layer. Images are flattened."""
 
     name = "mlp"
 
@@ -75,6 +78,7 @@ class Resnet(Network):
 
     name = "resnet"
     takes_tables = False
+    tasks = ("classification",)
 
     stages: int = Field(3, ge=1, le=4, description="of equal size; each further one halves the image")
     blocks: int = Field(1, ge=1, le=8, description="of two convolutions each, in each stage")
@@ -119,8 +123,8 @@ def _list_cnn_layers(model: Cnn) -> Layers:
 
 
 @lru_cache(maxsize=4096)
-def measure_network(layers: Layers, shape: Shape, outputs: int) -> NetworkSize:
-    """What the layers and an output layer take.
+def measure_network(layers: Layers, shape: Shape, classes: int) -> NetworkSize:
+    """What the layers and an output layer take: one unit for each class, or for regression, with no classes, one.
 
     Raises:
         LayerError: a layer cannot take what it is given.
@@ -132,7 +136,7 @@ def measure_network(layers: Layers, shape: Shape, outputs: int) -> NetworkSize:
     if len(flat) != 1:
         needs = "end with flatten or global_average_pooling2d"
         raise ValueError(f"the output layer takes a flat input, it gets {describe_shape(flat)}: {needs}")
-    pairs = [*pair_with_shapes(layers, shape), (Dense(units=outputs), flat)]
+    pairs = [*pair_with_shapes(layers, shape), (Dense(units=classes or 1), flat)]
     size = NetworkSize(
         weights=sum(layer.weights(given) for layer, given in pairs),
         multiply_adds=sum(layer.multiply_adds(given) for layer, given in pairs),
