@@ -19,7 +19,7 @@ PART = "estimators"
 WORKERS = 2
 FOLDS = 3
 SEED = 42
-TREES = 700  # which take about a second on two thirds of the digits
+TREES = 500  # which take about a second on two thirds of the digits
 GRID: dict[str, list[Any]] = {"max_features": [0.05, 0.1, 0.15, 0.2], "min_samples_leaf": [1, 2, 4], "max_depth": [12]}
 QUICK_GRID = {**GRID, "min_samples_leaf": [1]}
 PEER = f"`GridSearchCV(n_jobs={WORKERS})`"
