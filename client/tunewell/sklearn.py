@@ -36,6 +36,7 @@ class _Search:
 
         The service scores the winner once on a test set. Without `X_test` and `y_test` it gets the training samples
         as one, and the job a label that says so: what it then shows as test score says nothing of other samples.
+        It stores numbers as float32: scores equal scikit-learn's on such numbers.
 
         Raises:
             Error: the search has failed or was cancelled; the message says why.

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -14,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sqlalchemy import Engine
 
 import tunewell
+from app.tuning.settings import settings
 from tests.worker.test_runner import run
 from tunewell.sklearn import GridSearch, RandomizedSearch
 from worker.datasets import load_dataset
@@ -23,8 +26,15 @@ NEIGHBORS = make_pipeline(StandardScaler(), KNeighborsClassifier())
 GRID = {"kneighborsclassifier__n_neighbors": [1, 5, 9], "kneighborsclassifier__weights": ["uniform", "distance"]}
 
 
+@pytest.fixture(autouse=True)
+def _own_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is uploaded is stored in a folder of the test's own."""
+    monkeypatch.setenv("TUNEWELL_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+
+
 @pytest.fixture
-def client(url: str, sqlite_engine: Engine) -> Iterator[tunewell.Client]:
+def client(_own_storage: None, url: str, sqlite_engine: Engine) -> Iterator[tunewell.Client]:
     """A client of a service with a worker in this process."""
     done = threading.Event()
 
@@ -59,6 +69,21 @@ def test_a_grid_search_finds_what_scikit_learn_finds(client: tunewell.Client) ->
         GridSearch(NEIGHBORS, GRID, cv=3, client=client).fit(dataset="iris"),
         GridSearchCV(NEIGHBORS, GRID, cv=3).fit(arrays.x_train, arrays.y_train),
     )
+
+
+def test_uploaded_samples_are_searched_as_they_are(client: tunewell.Client) -> None:
+    """Every row is in the folds, in its order, and classes keep their names; equal samples are stored once."""
+    few = {"kneighborsclassifier__n_neighbors": [1, 5]}
+    samples, numbers = load_iris(return_X_y=True)
+    classes = np.array(["setosa", "versicolor", "virginica"])[numbers]
+    found = GridSearch(NEIGHBORS, few, cv=2, client=client).fit(samples, classes)
+    compare(found, GridSearchCV(NEIGHBORS, few, cv=2).fit(samples, classes))
+    assert found.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    document = found.job_.document
+    assert document["labels"] == {"test-set": "training-samples"}
+    again = GridSearch(NEIGHBORS, few, cv=2, client=client).fit(samples, classes, X_test=samples, y_test=classes)
+    assert again.job_.document["spec"]["dataset"] == document["spec"]["dataset"]
+    assert again.job_.document["labels"] == {}
 
 
 def test_a_randomized_search_finds_what_scikit_learn_finds(client: tunewell.Client) -> None:
