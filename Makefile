@@ -88,7 +88,7 @@ openapi: install
 	mv openapi.json.new openapi.json
 
 requirements:
-	$(COMPILE) --extra api --extra cli --extra worker --extra local --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra api --extra cli --extra worker --extra local --extra onnx --extra dev -o requirements/dev.txt
 	$(COMPILE) --extra api --extra cli -c requirements/dev.txt -o requirements/api.txt
 	$(COMPILE) --extra worker -c requirements/dev.txt -o requirements/worker.txt
 	$(COMPILE) --extra worker --extra bench -c requirements/dev.txt -o requirements/bench.txt

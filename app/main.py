@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy import Engine
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from app.api import (
     catalogue,
@@ -21,7 +21,9 @@ from app.api import (
     health,
     importance,
     jobs,
+    models,
     openapi,
+    predictions,
     preview,
     problems,
     results,
@@ -41,7 +43,10 @@ from app.tuning.settings import settings
 PREPARE_SECONDS = 5  # then the service starts without its database, and housekeeping keeps trying to reach it
 COMPRESSED_BYTES = 16 * 1024  # and more: a poll is smaller
 COMPRESSION = 5  # of 9, which takes five times as long for a tenth less
-ROUTES = (jobs, control, editing, results, columns, importance, events, preview, catalogue, datasets, workers, health)
+ROUTES = (
+    *(jobs, control, editing, results, models, predictions, columns, importance),
+    *(events, preview, catalogue, datasets, workers, health),
+)
 DESCRIPTION = "Hyperparameter tuning jobs over REST: post a search, poll it, fetch the best."
 
 
@@ -72,7 +77,9 @@ def create_app(engine: Engine | None = None, keeping: Callable[[Engine], Houseke
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES, compresslevel=COMPRESSION)
+    binary = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")  # compressed by itself, or in vain
+    compressing = {"minimum_size": COMPRESSED_BYTES, "compresslevel": COMPRESSION}
+    app.add_middleware(GZipMiddleware, exclude_content_types=binary, **compressing)
     for middleware in (BodyLimit, HostGuard, HeadRequests):  # the last one added runs first
         app.add_middleware(middleware)
     for module in ROUTES:

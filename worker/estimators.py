@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from app.tuning.search.estimators import Estimator
 from app.tuning.search.registry import MODELS
 from app.tuning.search.scoring import Task
 from worker.compiled.state import Checkpoints
+from worker.saving.estimators import write_estimator
 from worker.scoring import score_estimator
 from worker.training import UNTIL_THE_END, OnEpoch, Report, Scores, Split
 
@@ -46,7 +48,8 @@ def _train(name: str, hyperparameters: Hyperparameters, split: Split, seed: int,
         features, labels = _features(split.score_images, split.score_rows), split.score_labels[split.score_rows]
         judge = _judge_classes if split.classes else _judge_numbers
         scores = judge(model, features, labels)._replace(score=score_estimator(model, split.scoring, features, labels))
-        return scores._replace(fit_seconds=fitted - began, score_seconds=time.perf_counter() - fitted)
+        scores = scores._replace(fit_seconds=fitted - began, score_seconds=time.perf_counter() - fitted)
+    return scores._replace(export=partial(write_estimator, model, split))
 
 
 def _judge_classes(model: Any, features: Features, labels: NDArray[Any]) -> Scores:

@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from app.tuning import __version__
 from app.tuning.jobs.attempts import Result
 from app.tuning.jobs.claims import Claim
+from app.tuning.jobs.model_rows import find_saved_model
 from app.tuning.jobs.reuse import Known, find_equal_fit, list_hits
 from app.tuning.jobs.tables import Outcome
+from app.tuning.saved_models import SavedModel
 from app.tuning.search.estimators import ESTIMATORS
 from app.tuning.search.keys import derive_seed, make_key
 from app.tuning.search.models import Cnn, Model
@@ -31,6 +33,7 @@ from worker.errors import finite_or_none
 from worker.estimators import make_trainer
 from worker.faults import preparing
 from worker.lease import LeaseHeartbeat
+from worker.saving.store import copy_model, store_model
 from worker.scoring import count_confusion
 from worker.training import Scores, Split, Train, describe_environment
 
@@ -66,18 +69,10 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
     environment = {"tunewell": __version__, **describe_environment(), "dataset_sha256": arrays.sha256}
     key = make_key(claim.spec, claim.hyperparameters, claim.fold, claim.n_resources, environment)
     selection = _describe_selection(claim, arrays, heartbeat) if claim.is_refit else None
-    epochs: Any = claim.hyperparameters.get("epochs")
-    made: dict[str, Any] = {"environment": environment, "key": key, "epochs": epochs or 0, "selection": selection}
-    by_epoch = claim.spec.scoring == "accuracy"
-
-    def find(session: Session) -> Known | None:
-        return find_equal_fit(session, key, epochs, by_epoch=by_epoch)
-
-    if claim.spec.limits.reuse and (known := heartbeat.read(find)):
-        for epoch in known.epochs:
-            heartbeat.epoch(epoch)
-        made |= {"score": known.score, "hits": known.hits, "confusion": known.confusion}
-        return Result(*known[:4], cached=True, **made)
+    epochs = claim.hyperparameters.get("epochs", 0)
+    made: dict[str, Any] = {"environment": environment, "key": key, "epochs": epochs, "selection": selection}
+    if claim.spec.limits.reuse and (reused := _reuse(claim, key, made, heartbeat)):
+        return reused
     scores = train(
         claim.hyperparameters,
         split,
@@ -86,11 +81,40 @@ def _train(claim: Claim, heartbeat: LeaseHeartbeat) -> Result:
         lambda epoch: heartbeat.epoch(epoch._asdict()),
         FitCheckpoints(key, keeps_last=claim.may_go_on),
     )
+    if claim.keeps_model and scores.export:
+        names = list(claim.spec.data.class_names or map(str, range(split.classes))) or None
+        made["model"] = store_model(claim.job_id, scores.export, names, environment, heartbeat)
     loss, seconds = finite_or_none(scores.loss), (scores.fit_seconds, scores.score_seconds)
     made |= {"score": scores.score, "hits": scores.hits, "resumed_from": scores.resumed_from}
     if claim.is_refit and scores.predicted is not None:
         made["confusion"] = count_confusion(split, scores.predicted)
     return Result(scores.accuracy, loss, *seconds, **made)
+
+
+def _reuse(claim: Claim, key: str, made: dict[str, Any], heartbeat: LeaseHeartbeat) -> Result | None:
+    """The result of an equal fit, with its model if that is to be kept; None where there is none."""
+    epochs: Any = claim.hyperparameters.get("epochs")
+
+    def find(session: Session) -> Known | None:
+        return find_equal_fit(session, key, epochs, by_epoch=claim.spec.scoring == "accuracy")
+
+    known = heartbeat.read(find)
+    model = _copy_model(claim, key, heartbeat) if known and claim.keeps_model else None
+    if not known or (claim.keeps_model and not model):
+        return None
+    for epoch in known.epochs:
+        heartbeat.epoch(epoch)
+    own = {"score": known.score, "hits": known.hits, "confusion": known.confusion, "model": model}
+    return Result(*known[:4], cached=True, **{**made, **own})
+
+
+def _copy_model(claim: Claim, key: str, heartbeat: LeaseHeartbeat) -> SavedModel | None:
+    """The model of an equal fit, copied for this job; None where there is none, so that it is trained again."""
+    found = heartbeat.read(lambda session: find_saved_model(session, key))
+    if not found:
+        return None
+    owner, model = found
+    return model if copy_model(model, owner, claim.job_id, heartbeat) else None
 
 
 def _train_cnn(*args: Any, **more: Any) -> Scores:

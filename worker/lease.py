@@ -74,6 +74,17 @@ class LeaseHeartbeat:
             finally:
                 self._process.watch(within)
 
+    def wait(self, seconds: float) -> None:
+        """Pause training for something that is not its fault: the time does not count.
+
+        Raises:
+            TrainingStopped: it has to stop.
+        """
+        began = time.monotonic()
+        self._process.pause(seconds)
+        self._deadline += time.monotonic() - began
+        self.report()
+
     def end_renewals(self) -> None:
         """Stop renewing on training's behalf: it reports again, or has ended."""
         if self._renewer:

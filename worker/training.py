@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from app.tuning.saved_models import ModelInput, Output
 from app.tuning.search.scoring import Scoring, Task
 from worker.compiled.state import Checkpoints, Epoch
 from worker.processor import name_processor
@@ -44,6 +46,18 @@ class Split(NamedTuple):
         return "classification" if self.classes else "regression"
 
 
+class Exported(NamedTuple):
+    """What has been written of a model into a folder: a file `model.<format>` of each format, and what they take."""
+
+    formats: list[str]
+    left_out: dict[str, str]  # by format, why there is no such file
+    input: ModelInput
+    output: Output
+
+
+Export = Callable[[Path], Exported]
+
+
 class Scores(NamedTuple):
     """A fit's result; the loss includes the penalties, as in `keras.Model.evaluate`."""
 
@@ -56,6 +70,7 @@ class Scores(NamedTuple):
     resumed_from: int | None = None  # the epoch of the snapshot that it went on from
     score: float | None = None  # by the split's scoring; None where that is the accuracy
     predicted: np.ndarray | None = None  # the class of each scored row, (n,), for the confusion matrix
+    export: Export | None = None  # writes the model into a folder; to be called before the next fit is trained
 
 
 Report = Callable[[float], None]

@@ -1,12 +1,11 @@
 """HEAD wherever there is a GET: the same status and headers, without the body."""
 
 import anyio
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Handles HEAD as GET, and drops the body; a stream, which has no end, is given up once it has begun."""
+    """Handles HEAD as GET; the body, which may have no end, is given up once it has begun."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -18,8 +17,7 @@ class HeadRequests:
         async def send_start(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await send(message)
-                if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
-                    handling.cancel()
+                handling.cancel()
 
         with anyio.CancelScope() as handling:
             await self._app({**scope, "method": "GET"}, receive, send_start)

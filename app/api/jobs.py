@@ -147,6 +147,7 @@ def delete_job(job_id: UUID, database: Database, housekeeper: Housekeeping) -> N
             )
         deletions.begin_deletion(session, job)
     housekeeper.nudge()
+    housekeeper.delete_model(job_id)
 
 
 def write_job(session: Session, job: Job) -> str:

@@ -13,6 +13,11 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "ETag": {"description": "The job's version, for `If-None-Match`.", "required": True, "schema": {"type": "string"}},
+    "Repr-Digest": {
+        "description": "SHA-256 of the whole file (RFC 9530).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before the next request; absent once the job has ended.",
         "schema": {"type": "integer", "minimum": 1},

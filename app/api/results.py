@@ -80,7 +80,7 @@ def show_best(job_id: UUID, database: Database, response: Response) -> Best:
         ),
         tied=(job.selection or {}).get("tied"),
         corrected=(job.selection or {}).get("corrected"),
-        test=_describe_test(job, refit) if refit else None,
+        test=describe_test(job, refit) if refit else None,
         refit_seconds=refit.fit_seconds if refit else None,
         environment=job.environment,
     )
@@ -161,7 +161,8 @@ def _describe_validation(spec: JobSpec | None, trial: Trial, folds: list[Fit]) -
     )
 
 
-def _describe_test(job: Job, refit: Fit) -> Test | None:
+def describe_test(job: Job, refit: Fit) -> Test | None:
+    """What the refit scored on the test set; None if this version cannot read the job."""
     spec = read_spec_or_none(job.spec)
     if refit.score is None or spec is None:
         return None

@@ -64,6 +64,7 @@ _TrialSort = Literal["-validation_score", "validation_score", "-validation_accur
 _ResultsFormat = Literal["json", "csv"]
 _Task = Literal["classification", "regression"]
 _Color = Literal["grayscale", "rgb"]
+_ModelFormat = Literal["keras", "joblib", "onnx"]
 
 
 @cli.callback()
@@ -248,6 +249,35 @@ def results_command(
 
     with open_client(url, form == "json") as client:
         print(client.run(client.service.read_text(calls.show_results(job_id, form))).rstrip("\r\n"))
+
+
+@cli.command("model")
+def model_command(
+    job_id: JobId,
+    form: Annotated[_ModelFormat | None, typer.Option("--format", help="Default: Keras's or joblib's own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File or folder to write to.", show_default="here")] = None,
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Download the model that was trained with the best hyperparameters; its digest is checked.
+
+    A joblib file is a program: load it only if you trust the service.
+    """
+    from tunewell import Model, RequestRejected, ServiceUnreachable, calls
+    from tunewell.errors import Error
+
+    with open_client(url, as_json) as client:
+        manifest = client.fetch(calls.show_model(job_id))
+        try:
+            target = Model(client, job_id, manifest).download(output, form)
+        except (RequestRejected, ServiceUnreachable):
+            raise
+        except (Error, ValueError, OSError) as error:
+            reason = manifest["left_out"].get(form)
+            detail = f"{error}: {reason}" if reason else str(error)
+            _note(detail)
+            _fail(BAD_REQUEST, {"title": "Bad download", "detail": detail}, as_json)
+    print(json.dumps({**manifest, "file": str(target)}, indent=2) if as_json else target)
 
 
 @cli.command("cancel")

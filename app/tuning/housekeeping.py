@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -19,6 +20,7 @@ from app.tuning.jobs.attempts import AttemptKey, ErrorRecord
 from app.tuning.jobs.claims import LEASE_SECONDS, Lease
 from app.tuning.lease_watch import Watch
 from app.tuning.migrations import UnusableDatabase, migrate_in_subprocess
+from app.tuning.model_sweep import ModelSweeper
 from app.tuning.outages import AWAY
 from app.tuning.spool import remove_abandoned_spools
 
@@ -111,6 +113,7 @@ class Housekeeper(threading.Thread):
         self._round_ended = time.monotonic()
         self._keys_dropped = 0.0
         self._leftovers_removed = -SELDOM_SECONDS
+        self._sweeper = ModelSweeper(engine)
         self._troubles: dict[str, bool] = {}  # chores that cannot be done now, and whether that was to be foreseen
         self.prepared = False  # the database is on the newest schema
 
@@ -121,6 +124,10 @@ class Housekeeper(threading.Thread):
     def nudge(self) -> None:
         """There is new work: do it now; who nudges waits for nothing."""
         self._nudged.set()
+
+    def delete_model(self, job_id: UUID) -> None:
+        """Have the files of a deleted job's model deleted; who asks waits for nothing."""
+        self._sweeper.delete_files(job_id)
 
     def lives(self) -> bool:
         """Whether rounds are still made."""
@@ -133,10 +140,12 @@ class Housekeeper(threading.Thread):
     def stop(self) -> None:
         """End the thread, after what it is doing."""
         self._stopped = True
+        self._sweeper.stop()
         self._nudged.set()
         self.join(timeout=10)
 
     def run(self) -> None:
+        self._sweeper.start()
         while not self._stopped:
             self._nudged.clear()
             began = time.monotonic()

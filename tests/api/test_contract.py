@@ -33,6 +33,9 @@ CALLS: dict[str, tuple[str, str, str]] = {
     "GET /v1/jobs/{job_id}/results": ("job_id format", "200", "404 422 503"),
     "GET /v1/jobs/{job_id}/table": ("job_id since If-None-Match", "200 TrialColumns", "404 422 503"),
     "GET /v1/jobs/{job_id}/fits": ("job_id since If-None-Match", "200 AttemptColumns", "404 422 503"),
+    "GET /v1/jobs/{job_id}/model": ("job_id", "200 ModelManifest", "404 409 422 503"),
+    "GET /v1/jobs/{job_id}/model/{form}": ("job_id form If-None-Match Range", "200", "206 404 409 416 422 503"),
+    "POST /v1/jobs/{job_id}/predict": ("job_id", "200 PredictionResponse", "403 404 409 415 422 501 503"),
     "POST /v1/preview": ("", "200 Preview", "403 415 422 503"),
     "GET /v1/jobs/{job_id}/importance": ("job_id of If-None-Match", "200 Importance", "404 422 503"),
     "GET /v1/jobs/{job_id}/events": ("job_id since trial Last-Event-ID", "200", "404 422 503"),
@@ -58,6 +61,7 @@ HEADERS = {
     "POST /v1/jobs/{job_id}/cancel": {"202": {"ETag", "Retry-After"}},
     **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"Retry-After"}} for what in ("best", "trials", "results")},
     "GET /v1/jobs/{job_id}/trials/{number}": {"200": {"Retry-After"}},
+    "GET /v1/jobs/{job_id}/model/{form}": {"200": {"ETag", "Repr-Digest"}, "206": {"ETag", "Repr-Digest"}},
     **{f"GET /v1/jobs/{{job_id}}/{what}": {"200": {"ETag", "Retry-After"}} for what in ("table", "fits", "importance")},
 }
 HALVING = {"resource", "min_resources", "max_resources", "factor", "aggressive_elimination", "rung_levels"}
@@ -328,8 +332,16 @@ def test_the_parts_of_a_job_spec_have_the_promised_names() -> None:
     assert set(SCHEMAS["DatasetSpec"]["properties"]) == {"name", "train_samples", "test_samples", "sha256"}
     limits = {"max_parallel_fits", "fit_timeout_seconds", "max_failed_trials", "reuse", "max_epochs_trained"}
     assert set(SCHEMAS["Limits"]["properties"]) == limits
-    assert set(SCHEMAS["CrossValidation"]["properties"]) == {"cv", "refit", "repeats", "race", "select", "scoring"}
-    assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit", "scoring"}
+    assert set(SCHEMAS["CrossValidation"]["properties"]) == {
+        "cv",
+        "refit",
+        "keep_model",
+        "repeats",
+        "race",
+        "select",
+        "scoring",
+    }
+    assert set(SCHEMAS["Holdout"]["properties"]) == {"validation_split", "refit", "keep_model", "scoring"}
     assert {name: set(SCHEMAS[name]["properties"]) - COMMON for name in SEARCHES} == SEARCHES
     assert SCHEMAS["JobSpec"]["required"] == ["search"]
 

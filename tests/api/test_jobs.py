@@ -84,7 +84,15 @@ def test_omitted_fields_get_their_defaults(sqlite_client: TestClient) -> None:
             "forbidden": [],
         },
         "fixed": {},
-        "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best", "scoring": None},
+        "evaluation": {
+            "cv": 3,
+            "refit": True,
+            "keep_model": True,
+            "repeats": 1,
+            "race": None,
+            "select": "best",
+            "scoring": None,
+        },
         "random_state": 0,
         "warm_start": None,
         "limits": {

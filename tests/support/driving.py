@@ -50,7 +50,15 @@ ARTICLE = {
         "forbidden": [],
     },
     "fixed": {"epochs": 2, "batch_size": 32},
-    "evaluation": {"cv": 3, "refit": True, "repeats": 1, "race": None, "select": "best", "scoring": None},
+    "evaluation": {
+        "cv": 3,
+        "refit": True,
+        "keep_model": True,
+        "repeats": 1,
+        "race": None,
+        "select": "best",
+        "scoring": None,
+    },
     "random_state": 42,
     "warm_start": None,
     "limits": {

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine, delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from app.tuning.database import clock, reading, writing
 from app.tuning.jobs import claims, deletions, outcomes, store
@@ -50,7 +50,9 @@ def spec(search: dict[str, Any], **changes: Any) -> JobSpec:
 
 def scored(accuracy: float, fit_seconds: float = 2.0) -> Result:
     """A fit's result."""
-    return Result(accuracy, 1 - accuracy, fit_seconds, 0.5, {"tunewell": "0", "found": str(accuracy)})
+    environment = {"tunewell": "0", "found": str(accuracy)}
+    model: Any = {"environment": environment, "files": []}
+    return Result(accuracy, 1 - accuracy, fit_seconds, 0.5, environment, model=model)
 
 
 class Ledger:
@@ -191,7 +193,7 @@ class Ledger:
     def audit(self) -> None:
         """Check each job's counters and state against its rows."""
         with reading(self.engine) as session:
-            for job in session.scalars(select(Job)):
+            for job in session.scalars(select(Job).options(undefer(Job.saved_model))):
                 trials = list(session.scalars(select(Trial).where(Trial.job_id == job.id)))
                 fits = list(session.scalars(select(Fit).where(Fit.job_id == job.id)))
                 tries = session.scalars(select(Attempt).join(Fit).where(Fit.job_id == job.id)).all()
@@ -223,6 +225,9 @@ def _audit_states(job: Job, trials: list[Trial], fits: list[Fit]) -> None:
         assert (
             job.fits_running or job.unborn or any(f.state == State.QUEUED and f.position is not None for f in fits)
         ), "it is stuck"
+    if job.saved_model:
+        found = [str(fit.accuracy) for fit in fits if fit.fold is None and fit.state == State.SUCCEEDED]
+        assert [job.saved_model["environment"]["found"]] == found, "the refit's own model"
     if job.state == JobState.SUCCEEDED:
         assert job.trials_succeeded and all(fit.state == State.SUCCEEDED for fit in fits if fit.fold is None)
     for trial in trials:

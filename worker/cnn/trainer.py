@@ -1,9 +1,11 @@
 """Trains the example's network on grey images: what determines its program, and what it is called with."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from app.tuning.search.models import Cnn
 from worker.cnn.architecture import Architecture
 from worker.cnn.program import CnnProgram
 from worker.compiled import tensors
@@ -30,7 +32,9 @@ def train_network(
     def prepare(images: np.ndarray) -> np.ndarray:
         return np.take(images.reshape(len(images), -1), windows, axis=1)
 
-    prepared = Prepared(shape, lambda: CnnProgram(shape), _make_rates(hyperparameters, split.scale), prepare)
+    values: dict[str, Any] = {**hyperparameters}
+    rates = _make_rates(hyperparameters, split.scale)
+    prepared = Prepared(shape, lambda: CnnProgram(shape), rates, prepare, Cnn.model_construct(**values))
     return run_fit(prepared, hyperparameters, split, seed, report, on_epoch, checkpoints)
 
 

@@ -3,11 +3,13 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
+from app.tuning.search.models import Model
 from worker import memory
 from worker.compiled import tensors
 from worker.compiled.batches import Totals
@@ -15,6 +17,7 @@ from worker.compiled.draws import derive_dropout_key, draw_orders
 from worker.compiled.program import Program
 from worker.compiled.state import Checkpoints, Epoch, Keeper
 from worker.compiled.tensors import Rates
+from worker.saving.networks import write_network
 from worker.scoring import score_numbers, score_probabilities
 from worker.training import OnEpoch, Report, Scores, Split
 
@@ -50,6 +53,7 @@ class Prepared(NamedTuple):
     make_program: Callable[[], Program]
     rates: Rates
     prepare: Callable[[np.ndarray], np.ndarray]  # of some samples of the split, what the program takes
+    model: Model
 
 
 _Call = Callable[[Any, Any, Totals], Totals]
@@ -150,7 +154,8 @@ def run_fit(
         keeper.end_epoch(row, report)
     assert scored is not None
     keeper.end_fit()
-    scores = Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from)
+    export = partial(write_network, prepared.model, warm.program.weights, split)
+    scores = Scores(scored.accuracy, scored.loss, fit_seconds, score_seconds, scored.hits, resumed_from, export=export)
     if not split.wants_predictions:
         return scores
     return (score_probabilities if split.classes else score_numbers)(split, scores, fit.predict)

@@ -1,7 +1,7 @@
 """A trained network as a Keras model, which needs nothing of ours."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,15 +11,26 @@ from app.tuning.search.networks import Layers, list_layers
 from worker.compiled.tensors import tf
 
 
-def export_network(model: Model, shape: Shape, classes: int, weights: Sequence[np.ndarray]) -> Any:
-    """A `keras.Model` from scaled samples (n, *shape) to probabilities (n, classes), or to numbers (n, 1) if 0 classes.
+class Front(NamedTuple):
+    """What is in front of the first layer: the model's input, and scaled samples (n, *shape) that are made of it."""
+
+    input: Any
+    scaled: Any
+
+
+def export_network(
+    model: Model, shape: Shape, classes: int, weights: Sequence[np.ndarray], front: Front | None = None
+) -> Any:
+    """A `keras.Model` from scaled samples (n, *shape), or what the front takes.
+
+    It gives probabilities (n, classes), or numbers (n, 1) if there are 0 classes.
 
     `weights` are those of `Program.weights`, of a network of this model; so are those of the example's own program.
 
     Raises:
         ValueError: they are of another network.
     """
-    exported, made = make_keras_model(list_layers(model, shape), shape, classes)
+    exported, made = make_keras_model(list_layers(model, shape), shape, classes, front)
     left = list(weights)
     for layer in made:
         count = len(layer.weights)
@@ -30,11 +41,11 @@ def export_network(model: Model, shape: Shape, classes: int, weights: Sequence[n
     return exported
 
 
-def make_keras_model(layers: Layers, shape: Shape, classes: int) -> tuple[Any, list[Any]]:
+def make_keras_model(layers: Layers, shape: Shape, classes: int, front: Front | None = None) -> tuple[Any, list[Any]]:
     """The model, with Keras's initial weights, and its layers in the order of the posted ones."""
     made: list[Any] = []
-    samples = tf.keras.Input(shape)
-    x = _connect(layers, samples, shape, made)
+    samples, x = front or [tf.keras.Input(shape)] * 2
+    x = _connect(layers, x, shape, made)
     made.append(tf.keras.layers.Dense(classes or 1, activation="softmax" if classes else None))
     return tf.keras.Model(samples, made[-1](x)), made
 

@@ -40,7 +40,8 @@ def train_layers(
 def prepare_network(model: type[Model], hyperparameters: _Values, split: Split) -> Prepared:
     """The program of a fit, and what it is called with."""
     h, shape = hyperparameters, find_shape(split.images)
-    layers = list_layers(model.model_validate(dict(h)), shape)
+    network = model.model_validate(dict(h))
+    layers = list_layers(network, shape)
     architecture = NetworkArchitecture(
         layers=strip_rates(layers),
         shape=shape,
@@ -55,7 +56,7 @@ def prepare_network(model: type[Model], hyperparameters: _Values, split: Split) 
     made |= {"scale": split.scale, "dropout_rate": rates.dropout, "l1": rates.l1, "l2": rates.l2}
     made["dropout_scale"] = [1.0 / (1.0 - rate) for rate in rates.dropout]
     called = tensors.Rates(**{name: tensors.to_tensor(value, "float32") for name, value in made.items()})
-    return Prepared(architecture, lambda: NetworkProgram(architecture), called, _make_prepare(shape, split))
+    return Prepared(architecture, lambda: NetworkProgram(architecture), called, _make_prepare(shape, split), network)
 
 
 def find_shape(samples: np.ndarray) -> Shape:

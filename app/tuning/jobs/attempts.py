@@ -13,6 +13,7 @@ from app.tuning.database import clock
 from app.tuning.jobs.counters import next_version
 from app.tuning.jobs.store import execute_change
 from app.tuning.jobs.tables import Attempt, EpochRow, Fit, Job, Outcome, State
+from app.tuning.saved_models import SavedModel
 
 Epochs = Iterable[Mapping[str, Any]]
 
@@ -40,7 +41,8 @@ class Result:
 
     `accuracy` is None where there are no classes. `score` is by the job's scoring, None where that is the accuracy.
     `hits` has a bit for each scored row. `key` names what was trained: equal keys, equal results. `selection` is what a
-    refit says of the winner, and `confusion` its counts of test samples by their true class and the predicted one.
+    refit says of the winner, `confusion` its counts of test samples by their true class and the predicted one, `model`
+    what it has stored.
     """
 
     accuracy: float | None
@@ -56,6 +58,7 @@ class Result:
     selection: dict[str, Any] | None = None
     score: float | None = None
     confusion: list[list[int]] | None = None
+    model: SavedModel | None = None
 
     @property
     def final_score(self) -> float | None:

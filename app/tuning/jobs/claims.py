@@ -54,6 +54,11 @@ class Claim(AttemptKey):
         """Whether it trains the best trial on everything."""
         return self.fold is None
 
+    @property
+    def keeps_model(self) -> bool:
+        """Whether the model is to be stored."""
+        return self.is_refit and self.spec.evaluation.keep_model
+
 
 # The row that a statement changes is read from its answer.
 CHANGED = {"synchronize_session": False, "populate_existing": True}

@@ -93,7 +93,7 @@ def reopen_job(session: Session, job: Job) -> None:
         raise NotPossible("The winner is being trained on all samples: try again once the job has ended.")
     _queue_again(session, job, Fit.fold.is_(None), Fit.state != State.QUEUED)
     execute_change(session, update(Fit).where(*refit).values(trial_number=None, position=None))
-    job.error = job.selection = job.ended_at = None
+    job.error = job.selection = job.saved_model = job.ended_at = None
     going = job.state if job.state in (*ACTIVE_JOB, JobState.PAUSED) else JobState.RUNNING
     change_job(job, going)
 

@@ -144,6 +144,7 @@ def _end_fit(
             _note_result(job, result)
         if fit.is_refit:
             job.environment = environment or job.environment
+            job.saved_model = dict(result.model) if result and result.model else None
         elif _end_trial(session, job, trial, fit, spec) and _is_best(session, job, trial):
             _note_best(job, trial)
             job.environment = environment

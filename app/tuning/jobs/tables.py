@@ -135,6 +135,7 @@ class Job(Table):
     epochs_reused: Mapped[int] = mapped_column(default=0)  # that these did not have to train
     irreproducible: Mapped[str | None] = mapped_column(Text)  # why another run might give another table
     selection: Mapped[dict[str, Any] | None]  # what is known of the winner besides: tied trials, corrected accuracy
+    saved_model: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)  # of the refit: `SavedModel`
     best_trial: Mapped[int | None]
     best_score: Mapped[float | None]
     best_accuracy: Mapped[float | None]  # null where there are no classes, like all accuracies

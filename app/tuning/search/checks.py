@@ -31,6 +31,7 @@ def check_search(spec: JobSpec) -> None:
         _check_dataset,
         _check_scoring,
         _check_placeholders,
+        _check_refit,
         _check_race,
         _check_warm_start,
         _check_count,
@@ -107,6 +108,12 @@ def _check_scoring(spec: JobSpec) -> Iterator[Rejection]:
     else:
         reason = f"needs probabilities, which {model.name} does not give"
     yield ("evaluation", "scoring"), f"{spec.scoring} {reason}: use one of {', '.join(able)}"
+
+
+def _check_refit(spec: JobSpec) -> Iterator[Rejection]:
+    if spec.evaluation.keep_model and not spec.evaluation.refit:
+        message = "without a refit there is no model to keep: use refit true, or leave keep_model out"
+        yield ("evaluation", "keep_model"), message
 
 
 def _check_race(spec: JobSpec) -> Iterator[Rejection]:

@@ -12,6 +12,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     SkipValidation,
     Tag,
+    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic.json_schema import SkipJsonSchema
@@ -98,14 +99,28 @@ SCORING = Field(
 )
 
 
-class CrossValidation(Strict):
+class Refitted(Strict):
+    """What both kinds of evaluation have in common."""
+
+    refit: bool = True
+    keep_model: bool = Field(
+        True, description="Whether the refit's model can be fetched; without a refit there is none, and this is false."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def keep_nothing_without_a_refit(cls, posted: Any) -> Any:
+        """The default depends on `refit`."""
+        return {"keep_model": False, **posted} if isinstance(posted, dict) and posted.get("refit") is False else posted
+
+
+class CrossValidation(Refitted):
     """`cv` folds, unshuffled and, but for regression, stratified.
 
     With `refit` the best trial is trained on all samples and tested once.
     """
 
     cv: int = Field(3, ge=2, le=10)
-    refit: bool = True
     repeats: int = Field(1, ge=1, le=10, description="Trainings on each fold, each with another seed.")
     race: Race | None = Field(
         None, description="Spares the remaining folds of trials that cannot win; null: every trial gets all folds."
@@ -116,11 +131,10 @@ class CrossValidation(Strict):
     scoring: Scoring | None = SCORING
 
 
-class Holdout(Strict):
+class Holdout(Refitted):
     """Validation on the last share of the training samples, like Keras's `validation_split`."""
 
     validation_split: float = Field(gt=0, lt=1)
-    refit: bool = True
     scoring: Scoring | None = SCORING
 
 
