@@ -34,7 +34,8 @@ class ObjectStore:
     def environment(self) -> dict[str, str]:
         """The variables with which API and workers reach it."""
         return {
-            "TUNEWELL_STORAGE_URL": f"s3://{BUCKET}/some/prefix",
+            # A process keeps one connection for each URL: another server, another URL.
+            "TUNEWELL_STORAGE_URL": f"s3://{BUCKET}/{self.endpoint.rpartition(':')[2]}/prefix",
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "tunewell",
             "AWS_SECRET_ACCESS_KEY": "only-for-tests",
