@@ -9,6 +9,8 @@ from app.intake.labels import check_class_names
 from app.intake.zips import list_members, name_file
 
 ENDINGS = (".png", ".jpg", ".jpeg")
+# Images that would be missed if they were left out like other files.
+UNREAD_ENDINGS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".heic")
 PART_FOLDERS = {"train": "train", "test": "test", "val": "train", "valid": "train", "validation": "train"}
 SHOWN_NAMES = 5
 
@@ -34,6 +36,9 @@ def file_images(archive: zipfile.ZipFile) -> Filed:
     found = list_members(archive)
     members = [info for info in found if info.filename.lower().endswith(ENDINGS)]
     others = [name_file(info) for info in found if not info.filename.lower().endswith(ENDINGS)]
+    unread = [Fault("only PNG and JPEG are read: convert it", file=info.filename) for info in found if _is_unread(info)]
+    if unread:
+        raise Rejected(*unread[:10], found=len(unread))
     if not members:
         raise reject(f"there are no PNG or JPEG images, but {_shorten(others)}", status=415)
     paths = _strip_top([info.filename.split("/") for info in members])
@@ -56,6 +61,10 @@ def file_images(archive: zipfile.ZipFile) -> Filed:
         warnings.append(f"images in {', '.join(joined)} were added to the training part")
     parts = [PART_FOLDERS[path[0]] if parted else "train" for path in paths]
     return Filed(members, parts, [numbers[label] for label in labels], names, warnings)
+
+
+def _is_unread(info: zipfile.ZipInfo) -> bool:
+    return info.filename.lower().endswith(UNREAD_ENDINGS)
 
 
 def _strip_top(paths: list[list[str]]) -> list[list[str]]:

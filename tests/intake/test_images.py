@@ -254,3 +254,8 @@ def test_an_office_document_is_415(tmp_path: Path) -> None:
     refusal = read(tmp_path, {"[Content_Types].xml": b"<Types/>", "xl/workbook.xml": b""})
     assert isinstance(refusal, Refusal)
     assert (refusal.status, "CSV" in refusal.errors[0]["message"]) == (415, True)
+
+
+def test_images_of_other_formats_are_named_and_not_left_out(tmp_path: Path) -> None:
+    errors = read_errors(tmp_path, make_members() | {"daisy/7.GIF": to_file(make_flat(1), "GIF"), "notes.txt": b"x"})
+    assert errors == [{"pointer": "", "file": "daisy/7.GIF", "message": "only PNG and JPEG are read: convert it"}]
