@@ -97,7 +97,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"evaluation": {"cv": 11}}, "/evaluation/cv", "10"),
     ({"evaluation": {"cv": True}}, "/evaluation/cv", "integer"),
     ({"evaluation": {"cv": "3"}}, "/evaluation/cv", "integer"),
-    ({"evaluation": {"cv": 3, "validation_split": 0.1}}, "/evaluation/cv", "validation_split, refit"),
+    ({"evaluation": {"cv": 3, "validation_split": 0.1}}, "/evaluation/cv", "refit, keep_model, validation_split"),
     ({"evaluation": {"validation_split": 1}}, "/evaluation/validation_split", "less than 1"),
     ({"evaluation": {"refit": 1}}, "/evaluation/refit", "boolean"),
     ({"evaluation": 3}, "/evaluation", "cv"),

@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A Chromium for all tests of this process."""
+    """A Chromium for all of these tests; it runs an event loop in its thread, which no other test must find."""
     if not all((FOLDER / "node_modules" / place).exists() for place in LIBRARIES.values()):
         missing("what `make install` gets from npm's registry for the page")
     with chromium() as running:

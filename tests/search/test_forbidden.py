@@ -14,8 +14,8 @@ from tests.search.test_candidates import params, posted, rejections
 MOMENTUM = {"optimizer": ["adam", "sgd"], "momentum": [0, 0.9]}
 UNIT = {"distribution": "uniform", "low": 0.0, "high": 1.0}
 KNOWN = (
-    "activation, batch_size, conv_blocks, dropout_rate, epochs, filters, kernel_size, l1, l2, learning_rate, momentum, "
-    "num_neurons, optimizer, weight_decay"
+    "activation, batch_size, class_weight, conv_blocks, dropout_rate, epochs, filters, kernel_size, l1, l2, "
+    "learning_rate, momentum, num_neurons, optimizer, weight_decay"
 )
 
 

@@ -96,7 +96,8 @@ class Handler(BaseHTTPRequestHandler):
         payload = b"" if answer.status in {204, 304} else text.encode()
         self.send_response(answer.status)
         kind = "application/problem+json" if answer.status >= 400 else "application/json"
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(payload)), **answer.headers}.items():
+        said = {"Content-Type": kind, "Content-Length": str(len(payload)), "Connection": "close"}
+        for name, value in (said | answer.headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(payload)

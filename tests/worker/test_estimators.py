@@ -361,7 +361,7 @@ def test_what_does_not_fit_is_rejected(changes: Any, pointer: str | None, hint: 
 
 def test_numbers_may_have_choices_besides(sqlite_client: TestClient) -> None:
     models = {one["name"]: one["hyperparameters"] for one in sqlite_client.get("/v1/models").json()["items"]}
-    assert set(models) == {"cnn", *(one.name for one in ESTIMATORS)}
+    assert set(models) == {"cnn", "mlp", "resnet", *(one.name for one in ESTIMATORS)}
     [gamma] = [one for one in models["svc"] if one["name"] == "gamma"]
     assert (gamma["type"], gamma["exclusive_minimum"], gamma["choices"]) == ("number", 0, ["scale", "auto"])
     drawn = {"C": {"distribution": "loguniform", "low": 0.1, "high": 10}, "gamma": ["scale", 0.1]}
